@@ -1,0 +1,56 @@
+# prunelab: `make help` lists the targets. Each one sets up what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lab replay test lint format notebooks lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv with the pinned environment and the package
+
+$(READY): binder/requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "prunelab needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv || echo "uv cannot be installed here; going on with pip"
+	if test -x $(BIN)/uv; then \
+	  $(BIN)/uv pip install --python $(BIN)/python --require-hashes -r binder/requirements.txt && \
+	  $(BIN)/uv pip install --python $(BIN)/python --no-deps -e .; \
+	else \
+	  $(BIN)/python -m pip install --require-hashes -r binder/requirements.txt && \
+	  $(BIN)/python -m pip install --no-deps -e .; \
+	fi
+	@touch $@
+
+lab: $(READY) ## open JupyterLab on the lab notebook
+	$(BIN)/prunelab lab
+
+replay: $(READY) ## run the main job: train, prune, retrain and report a small network on digits
+	$(BIN)/prunelab replay digits-quick
+
+test: $(READY) lint ## run every check: lint, types, tests, notebooks
+	$(BIN)/python -m pytest -p no:nbval tests
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
+
+lint: $(READY) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+notebooks: $(READY) ## run every notebook again and store its outputs, cleaned
+	$(BIN)/python -m prunelab.notebooks notebooks/*.ipynb
+
+lock: $(READY) ## pin the environment anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --extra dev -o binder/requirements.txt --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate --universal --python-version 3.11 --upgrade --quiet
+
+clean: ## remove the environment and the caches, never your runs
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

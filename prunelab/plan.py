@@ -1,0 +1,190 @@
+"""Which filters stay. A plan decides; `prune` obeys."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+from warnings import warn
+
+import torch
+from torch import Tensor, nn
+
+from prunelab.criteria import check_choice, find_criterion
+from prunelab.graph import ChannelGraph, Group
+
+if TYPE_CHECKING:
+    from prunelab.data import DataSplits
+
+STRATEGIES = ("independent", "greedy")
+ORDERS = ("smallest", "random", "largest")
+ROUNDINGS: dict[str, Callable[[float], int]] = {"ceil": math.ceil, "floor": math.floor, "round": round}
+
+
+@dataclass(frozen=True)
+class PruningPlan:
+    """Which filters of each layer stay, in the numbers of the original, unpruned model.
+
+    keep: {layer: sorted indices of survivors}, for every conv. widths: {layer: filters of the original}.
+    input_shapes: what the model was traced with. settings: how the plan was made (ratios, criterion, …).
+    """
+
+    keep: dict[str, list[int]]
+    widths: dict[str, int]
+    input_shapes: list[list[int]]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def removed(self) -> dict[str, list[int]]:
+        """{layer: sorted indices of the filters that go}, without the layers that lose none."""
+        gone = {name: sorted(set(range(self.widths[name])) - set(kept)) for name, kept in self.keep.items()}
+        return {name: indices for name, indices in gone.items() if indices}
+
+    def to_json(self) -> str:
+        """The plan as JSON text; `from_json` gives it back."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "PruningPlan":
+        """The plan of a JSON text; ValueError says what is wrong with it."""
+        try:
+            content = json.loads(text)
+            plan = cls(**content)
+            names_agree = plan.keep.keys() == plan.widths.keys()
+        except (json.JSONDecodeError, TypeError, AttributeError) as error:
+            raise ValueError(f"this is not a pruning plan ({error})") from error
+        if not names_agree:
+            raise ValueError("this is not a pruning plan: keep and widths name different layers")
+        for name, kept in plan.keep.items():
+            if not kept or kept != sorted(set(kept)) or not (0 <= kept[0] and kept[-1] < plan.widths[name]):
+                raise ValueError(
+                    f"the plan's filters of {name} must be sorted, distinct, at least one, and in "
+                    f"0 … {plan.widths[name] - 1}"
+                )
+        return plan
+
+    def check_graph(self, graph: ChannelGraph) -> None:
+        """ValueError unless the model is the one this plan was made for, pruned no further than it says."""
+        _check_layers(self.widths, graph.widths, type(graph.model).__name__)
+        for name, kept in self.keep.items():
+            lost = sorted(set(kept) - set(graph.numbers[name].tolist()))
+            if lost:
+                raise ValueError(f"the plan keeps filters {lost[:5]} of {name}, which were already removed")
+
+    def check_pruned(self, model: nn.Module) -> None:
+        """ValueError unless the model has exactly the filters that this plan keeps."""
+        found = {
+            name: module.weight.shape[0]
+            for name, module in model.named_modules()
+            if name in self.keep and isinstance(module.weight, Tensor)
+        }
+        _check_layers({name: len(kept) for name, kept in self.keep.items()}, found, type(model).__name__)
+
+
+def _check_layers(expected: Mapping[str, int], found: Mapping[str, int], model: str) -> None:
+    for name in expected.keys() | found.keys():
+        if expected.get(name) != found.get(name):
+            ours, theirs = (f"{n} filters" if n else "no such layer" for n in (expected.get(name), found.get(name)))
+            raise ValueError(f"this plan was made for another network: {name} has {ours} in the plan and {theirs} in {model}")
+
+
+def count_removed(ratio: float, filters: int, rounding: str = "ceil") -> int:
+    """How many of a layer's filters go at a ratio: `ceil(ratio · filters)`, never the last one.
+
+    Guarded against float error: 0.3 of 10 is 3, though 0.3 · 10 > 3 in floats.
+    `ceil` reproduces Table 1 of Li et al. 2017; `floor` and `round` do not.
+    """
+    function = ROUNDINGS[check_choice("rounding", rounding, ROUNDINGS)]
+    return min(function(round(ratio * filters, 9)), filters - 1)
+
+
+def make_plan(
+    graph: ChannelGraph,
+    ratios: Mapping[str, float],
+    *,
+    criterion: str = "l1",
+    strategy: str = "independent",
+    order: str = "smallest",
+    rounding: str = "ceil",
+    data: "DataSplits | None" = None,
+    seed: int = 0,
+) -> PruningPlan:
+    """The plan that removes a fraction of the filters of each layer (Li et al. 2017, §3.1 – 3.3).
+
+    ratios: {key: fraction of filters removed, in [0, 1)}. A key is a layer (`layer1.0.conv1` or `conv_2`;
+        it stands for its whole group), a stage (`stage1`) or `"*"`; the narrower key wins. Stages and `"*"`
+        mean prunable groups only.
+    strategy: `independent` scores all of a filter's kernels; `greedy` goes front to back and leaves out
+        kernels whose input maps are already gone.
+    order: which filters go, `smallest`, `random` (by seed) or `largest`.
+    rounding: `ceil`, `floor` or `round`; see `count_removed`.
+
+    Raises ValueError for an unknown key or choice, a ratio outside [0, 1), a layer that cannot be pruned,
+    or two ratios for tied layers. Warns where a ratio would empty a layer: its last filter stays.
+
+    >>> plan = make_plan(graph, {"stage1": 0.6, "conv_16": 0})
+    """
+    check_choice("strategy", strategy, STRATEGIES)
+    check_choice("order", order, ORDERS)
+    score, channels = find_criterion(criterion), graph.channels
+    resolved = resolve_ratios(graph, ratios)
+    alive = torch.ones(len(channels.root), dtype=torch.bool)
+    for index, group in enumerate(graph.groups):
+        count = count_removed(resolved.get(group.leader, 0), group.size, rounding)
+        if count == 0:
+            continue
+        weight = graph.model.get_submodule(group.leader).weight.detach()  # type: ignore[operator, union-attr]
+        if strategy == "greedy" and group.leader in channels.reads:
+            read = alive[channels.root[channels.reads[group.leader]]]
+            weight = weight[:, read.to(weight.device)]  # (out, in, kh, kw) -> (out, in that are left, kh, kw)
+        ranked = _rank(score(weight), order, seed * 100_003 + index)
+        alive[group.units[ranked[:count]]] = False
+        if count != ROUNDINGS[rounding](round(resolved[group.leader] * group.size, 9)):
+            warn(
+                f"ratio {resolved[group.leader]} would remove all {group.size} filters of {group.leader}; one stays",
+                stacklevel=2,
+            )
+    settings = {
+        "ratios": dict(ratios), "criterion": criterion, "strategy": strategy, "order": order,
+        "rounding": rounding, "seed": seed,
+    }  # fmt: skip
+    keep = {name: graph.numbers[name][alive[channels.root[channels.made[name]]]].tolist() for name in graph.numbers}
+    return PruningPlan(keep, graph.widths, graph.input_shapes, settings)
+
+
+def _rank(scores: Tensor, order: str, seed: int) -> Tensor:
+    """Filters in the order in which they go: (n,) -> (n,) indices. Equal scores go by number."""
+    if order == "random":
+        return torch.randperm(len(scores), generator=torch.Generator().manual_seed(seed))
+    return torch.sort(scores.cpu(), stable=True, descending=order == "largest").indices
+
+
+def resolve_ratios(graph: ChannelGraph, ratios: Mapping[str, float]) -> dict[str, float]:
+    """{leader: ratio} for the groups that lose filters; the narrower key wins. Errors as in `make_plan`."""
+    if not isinstance(ratios, Mapping):
+        raise ValueError(f"ratios maps layers or stages to ratios, such as {{'stage1': 0.5}}; got {ratios!r}")
+    chosen: dict[str, tuple[int, str, float]] = {}  # leader -> how narrow, the key, its ratio
+    for key, ratio in ratios.items():
+        _check_ratio(key, ratio)
+        width = 0 if key == "*" else 1 if key in graph.stages else 2
+        for group in _select(graph, key, ratio):
+            before = chosen.get(group.leader, (-1, "", 0.0))
+            if before[0] == width == 2 and before[2] != ratio:
+                raise ValueError(
+                    f"{before[1]!r} and {key!r} are tied: their filters go together, so they take one ratio, "
+                    f"not {before[2]} and {ratio}"
+                )
+            if width >= before[0]:
+                chosen[group.leader] = (width, key, ratio)
+    return {leader: ratio for leader, (_, _, ratio) in chosen.items() if ratio > 0}
+
+
+def _select(graph: ChannelGraph, key: str, ratio: float) -> list[Group]:
+    if ratio == 0 and key != "*" and key not in graph.stages:
+        return [graph.group_of(key)]  # skipping what cannot be pruned is no error
+    return graph.select(key)
+
+
+def _check_ratio(key: str, ratio: object) -> None:
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 <= ratio < 1:
+        raise ValueError(f"the ratio of {key!r} must be a number in [0, 1), the fraction of filters removed; got {ratio!r}")
