@@ -40,7 +40,7 @@ _MODULES = {
     "experiment": ["replay"],
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
-__all__ = list(_HOME)  # noqa: PLE0605
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,18 +1,19 @@
 """Files that survive: safetensors with a JSON header, written whole or not at all, never pickle."""
 
+import errno
 import hashlib
 import json
 import os
 import pickle
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -21,24 +22,28 @@ if TYPE_CHECKING:
 FORMAT = "prunelab 1"
 
 
-def write_whole(path: str | Path, content: bytes | str) -> Path:
+def write_whole(path: str | Path, content: bytes | str | Callable[[str], None]) -> Path:
     """Write a file whole or not at all: to a temporary file beside it, then rename.
 
-    A full disk or a kill leaves what was there before. Raises OSError with the path and the reason.
+    content: bytes, text, or a function that writes to the path it is given. A full disk or a kill leaves
+    what was there before. Raises OSError with the path and the reason.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
+        if callable(content):
+            content(temporary)
+        else:
+            Path(temporary).write_bytes(content.encode() if isinstance(content, str) else content)
+        with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, f"{path} was not written ({error.strerror}); what was there is untouched") from error
+    except (OSError, SafetensorError) as error:
+        number = getattr(error, "errno", None) or errno.EIO
+        raise OSError(number, f"{path} was not written ({error}); what was there before is untouched") from error
     finally:
         Path(temporary).unlink(missing_ok=True)
     return path
@@ -56,16 +61,21 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> Path:
     """Write tensors and a JSON header as one safetensors file, with a digest of both."""
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    plain: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        shared = any(own.data_ptr() == other.data_ptr() for other in plain.values() if own.numel())
+        plain[name] = own.clone() if shared else own
     text = json.dumps(header)
     digest = hashlib.blake2b(text.encode() + hash_tensors(plain).encode(), digest_size=16).hexdigest()
-    return write_whole(path, save(plain, {"format": FORMAT, "header": text, "digest": digest}))
+    about = {"format": FORMAT, "header": text, "digest": digest}
+    return write_whole(path, lambda temporary: save_file(plain, temporary, about))
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -78,11 +88,15 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             about = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); it was torn or is something else") from error
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({error}); it was torn or is something else"
+        ) from error
     if about.get("format") != FORMAT:
         raise ValueError(f"{path} was not written by prunelab (format {about.get('format')!r}, not {FORMAT!r})")
     text = about.get("header", "")
-    if hashlib.blake2b(text.encode() + hash_tensors(tensors).encode(), digest_size=16).hexdigest() != about.get("digest"):
+    if hashlib.blake2b(text.encode() + hash_tensors(tensors).encode(), digest_size=16).hexdigest() != about.get(
+        "digest"
+    ):
         raise ValueError(f"{path} was altered after it was written: its digest does not match")
     return tensors, json.loads(text)
 

@@ -4,7 +4,6 @@ import math
 
 import pandas as pd
 
-
 from prunelab.graph import ChannelGraph, Cut, Layer
 from prunelab.plan import PruningPlan
 
@@ -29,7 +28,14 @@ def measure_cost(graph: ChannelGraph, plan: PruningPlan | None = None, *, shortc
         cut = cuts.get(layer.name, Cut(None, None))
         n_out = layer.n_out if cut.outputs is None else len(cut.outputs)
         n_in = layer.n_in if cut.inputs is None else len(cut.inputs)
-        rows.append((layer.name, layer.paper_name, *_count(layer, layer.n_in, layer.n_out), *_count(layer, n_in, n_out)))
+        rows.append(
+            (
+                layer.name,
+                layer.paper_name,
+                *_count(layer, layer.n_in, layer.n_out),
+                *_count(layer, n_in, n_out),
+            )
+        )
     names = ("maps", "flops", "params")
     return pd.DataFrame(rows, columns=["layer", "paper_name", *names, *(f"{name}_after" for name in names)])
 

@@ -50,4 +50,4 @@ def score_filters(
     Raises ValueError for an unknown criterion.
     """
     score = find_criterion(criterion)
-    return {name: score(graph.model.get_submodule(name).weight.detach()) for name in graph.layers}  # type: ignore[operator, union-attr, arg-type]
+    return {name: score(graph.model.get_submodule(name).weight.detach()) for name in graph.layers}  # type: ignore[operator]

@@ -179,8 +179,8 @@ def _positions(mask: Tensor) -> Tensor | None:
 def trace(model: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> ChannelGraph:
     """The channel graph of a model: its layers, which filters go together, and which must stay and why.
 
-    model: any nn.Module that torch.fx can trace; it is neither run nor changed (a copy without memory is,
-        on the meta device, in evaluation mode).
+    model: any nn.Module that torch.fx can trace. It is not changed: a copy that shares its tensors runs once,
+        in evaluation mode, on the model's device (the meta device, too).
     example_input: a tensor, or a tuple of them, of the shape that forward takes, e.g. (1, 3, 32, 32).
 
     Raises ValueError when the model cannot be traced, or does not take such an input.
@@ -192,7 +192,7 @@ def trace(model: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> Chann
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
     if not all(isinstance(x, Tensor) for x in inputs):
         raise ValueError("example_input must be a tensor or a tuple of tensors, such as torch.zeros(1, 3, 32, 32)")
-    skeleton = copy_with(model, lambda tensor: torch.empty_like(tensor, device="meta")).eval()
+    skeleton = copy_with(model, lambda tensor: tensor).eval()
     try:
         traced = fx.symbolic_trace(skeleton)
     except Exception as error:  # whatever the model's own forward raises on a symbolic input
@@ -203,11 +203,11 @@ def trace(model: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> Chann
     walk = _Walk(traced)
     try:
         with torch.no_grad():
-            walk.run(*(torch.empty(x.shape, dtype=x.dtype, device="meta") for x in inputs))
-    except (RuntimeError, TypeError, ValueError) as error:
-        shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
+            walk.run(*(_like_model(model, x) for x in inputs))
+    except Exception as error:  # whatever an operator raises on such an input
+        given = ", ".join(str(tuple(x.shape)) for x in inputs)
         raise ValueError(
-            f"{type(model).__name__} does not take an input of shape {shapes}: {str(error).splitlines()[0]}"
+            f"{type(model).__name__} does not take an input of shape {given}: {str(error).splitlines()[0]}"
         ) from error
     shapes = _number(walk.uses, _find_shortcuts(traced))
     if not any(layer.kind != "linear" for layer in shapes.values()):
@@ -224,8 +224,13 @@ def copy_with(model: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module
     return copy.deepcopy(model, memo)
 
 
+def _like_model(model: nn.Module, x: Tensor) -> Tensor:
+    first = next(model.parameters(), x)
+    return x.to(first.device, first.dtype if x.is_floating_point() else x.dtype, copy=True)
+
+
 class _Walk(fx.Interpreter):
-    """Run a traced model on the meta device, and beside each tensor its labels."""
+    """Run a traced model, and carry beside each tensor its labels."""
 
     def __init__(self, traced: fx.GraphModule) -> None:
         super().__init__(traced)
@@ -292,7 +297,15 @@ def _number(uses: Mapping[str, tuple[nn.Module, torch.Size, int]], shortcuts: se
             assert isinstance(module, CONVS)
             size = tuple(shape[-len(module.kernel_size) :])
             positions = torch.Size(size).numel() * times
-            sizes = (module.in_channels, module.out_channels, module.kernel_size, module.groups, has_bias, positions, size)  # type: ignore[assignment]
+            sizes = (
+                module.in_channels,
+                module.out_channels,
+                module.kernel_size,
+                module.groups,
+                has_bias,
+                positions,
+                size,
+            )  # type: ignore[assignment]
         layers[name] = Layer(name, paper_name, kind, *sizes)
     return layers
 
@@ -306,11 +319,14 @@ def _find_shortcuts(traced: fx.GraphModule) -> set[str]:
         above[node] = 1 << i
         for source in node.all_input_nodes:
             above[node] |= above[source]
-        if getattr(node.target, "__name__", node.target) not in ("add", "add_", "iadd") or len(node.all_input_nodes) != 2:
+        if (
+            getattr(node.target, "__name__", node.target) not in ("add", "add_", "iadd")
+            or len(node.all_input_nodes) != 2
+        ):
             continue
         one, two = (_conv_behind(source, modules) for source in node.all_input_nodes)
         for short, long in ((one, two), (two, one)):
-            if short is None or long is None or set(modules[str(short.target)].kernel_size) != {1}:  # type: ignore[arg-type]
+            if short is None or long is None or set(modules[str(short.target)].kernel_size) != {1}:
                 continue
             fork, end = short.args[0], long.args[0]
             assert isinstance(fork, fx.Node)

@@ -9,7 +9,26 @@ from torch import Tensor, nn
 
 from prunelab.checkpoint import read_state
 
-VGG16_WIDTHS = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512, "pool")
+VGG16_WIDTHS = (
+    64,
+    64,
+    "pool",
+    128,
+    128,
+    "pool",
+    256,
+    256,
+    256,
+    "pool",
+    512,
+    512,
+    512,
+    "pool",
+    512,
+    512,
+    512,
+    "pool",
+)
 WEIGHT_FILES = (".pt", ".pth", ".th", ".safetensors")
 
 
@@ -31,7 +50,7 @@ class VGG16(nn.Module):
         self.classifier = nn.Sequential(
             nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, num_classes)
         )
-        _initialise(self)
+        initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(torch.flatten(self.features(x), 1))
@@ -78,7 +97,7 @@ class CifarResNet(nn.Module):
         self.layer2 = _stage(16, 32, blocks, stride=2)
         self.layer3 = _stage(32, 64, blocks, stride=2)
         self.linear = nn.Linear(64, num_classes)
-        _initialise(self)
+        initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)))
@@ -91,8 +110,9 @@ def _stage(n_in: int, n_out: int, blocks: int, stride: int) -> nn.Sequential:
     return nn.Sequential(first, *(BasicBlock(n_out, n_out, 1) for _ in range(blocks - 1)))
 
 
-def _initialise(model: nn.Module) -> None:
-    for module in model.modules():  # He et al. 2015, as the CIFAR ResNets do
+def initialise(model: nn.Module) -> None:
+    """Fresh weights, in place, for convs and linear layers: He et al. 2015, as the CIFAR ResNets have them."""
+    for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight)
 
@@ -184,7 +204,11 @@ def load_weights(model: nn.Module, path: str | Path, name: str = "the model") ->
     if missing or unknown or shapes:
         details = [
             f"{what}: {', '.join(keys[:3])}{' …' if len(keys) > 3 else ''} ({len(keys)})"
-            for what, keys in (("missing", missing), ("not in the model", unknown), ("of another shape", shapes))
+            for what, keys in (
+                ("missing", missing),
+                ("not in the model", unknown),
+                ("of another shape", shapes),
+            )
             if keys
         ]
         raise ValueError(f"{path} does not hold weights of {name}; {'; '.join(details)}")

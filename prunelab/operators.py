@@ -214,15 +214,59 @@ def _per_channel(call: Call) -> Tensor:
 # ------------------------------------------------------------------- what leaves channels as they are
 
 
-@rule(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh, nn.Softplus)
+@rule(
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.SELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Mish,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.Softplus,
+)
 @rule(nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout)
-@rule("relu", "relu_", "relu6", "leaky_relu", "elu", "gelu", "silu", "mish", "sigmoid", "tanh", "hardtanh", "hardswish")
-@rule("hardsigmoid", "clamp", "dropout", "dropout2d", "stochastic_depth", "contiguous", "clone", "to", "float", "neg")
+@rule(
+    "relu",
+    "relu_",
+    "relu6",
+    "leaky_relu",
+    "elu",
+    "gelu",
+    "silu",
+    "mish",
+    "sigmoid",
+    "tanh",
+    "hardtanh",
+    "hardswish",
+)
+@rule(
+    "hardsigmoid",
+    "clamp",
+    "dropout",
+    "dropout2d",
+    "stochastic_depth",
+    "contiguous",
+    "clone",
+    "to",
+    "float",
+    "neg",
+)
 def same(call: Call) -> Tensor:
     return call.maps[0].labels
 
 
-@rule(nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Upsample)
+@rule(
+    nn.MaxPool1d,
+    nn.MaxPool2d,
+    nn.AvgPool1d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveMaxPool2d,
+    nn.Upsample,
+)
 @rule("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "interpolate")
 def pool(call: Call) -> Tensor:
     if call.maps[0].along(1) is None:
@@ -247,7 +291,22 @@ def reduce(call: Call) -> Tensor:
 # ------------------------------------------------------------------------ what joins or reorders them
 
 
-@rule("add", "add_", "iadd", "radd", "sub", "sub_", "isub", "mul", "mul_", "imul", "div", "truediv", "maximum", "minimum")
+@rule(
+    "add",
+    "add_",
+    "iadd",
+    "radd",
+    "sub",
+    "sub_",
+    "isub",
+    "mul",
+    "mul_",
+    "imul",
+    "div",
+    "truediv",
+    "maximum",
+    "minimum",
+)
 def elementwise(call: Call) -> Tensor:
     if len(call.maps) == 1:  # with a number
         return call.maps[0].labels
@@ -255,7 +314,9 @@ def elementwise(call: Call) -> Tensor:
     if len(a.shape) != len(b.shape):
         return call.refuse("which joins tensors of different dimensions")
     shape = [
-        max(m.labels.shape[d] for m in (a, b)) if a.shape[d] == b.shape[d] else (a if b.shape[d] == 1 else b).labels.shape[d]
+        max(m.labels.shape[d] for m in (a, b))
+        if a.shape[d] == b.shape[d]
+        else (a if b.shape[d] == 1 else b).labels.shape[d]
         for d in range(len(a.shape))
     ]
     # a map of size 1 along the channels (a mask, say) is shared by all of them and ties nothing
@@ -301,7 +362,9 @@ def view(call: Call) -> Tensor:
 def pad(call: Call) -> Tensor:
     amounts = call.argument(1, "pad")
     if any(amounts[4:]):
-        return call.refuse("which adds zero maps by a fixed number (a shortcut of option A): their indices must not move")
+        return call.refuse(
+            "which adds zero maps by a fixed number (a shortcut of option A): their indices must not move"
+        )
     return call.maps[0].labels
 
 

@@ -56,7 +56,7 @@ class PruningPlan:
         if not names_agree:
             raise ValueError("this is not a pruning plan: keep and widths name different layers")
         for name, kept in plan.keep.items():
-            if not kept or kept != sorted(set(kept)) or not (0 <= kept[0] and kept[-1] < plan.widths[name]):
+            if not kept or kept != sorted(set(kept)) or not (kept[0] >= 0 and kept[-1] < plan.widths[name]):
                 raise ValueError(
                     f"the plan's filters of {name} must be sorted, distinct, at least one, and in "
                     f"0 … {plan.widths[name] - 1}"
@@ -85,7 +85,9 @@ def _check_layers(expected: Mapping[str, int], found: Mapping[str, int], model: 
     for name in expected.keys() | found.keys():
         if expected.get(name) != found.get(name):
             ours, theirs = (f"{n} filters" if n else "no such layer" for n in (expected.get(name), found.get(name)))
-            raise ValueError(f"this plan was made for another network: {name} has {ours} in the plan and {theirs} in {model}")
+            raise ValueError(
+                f"this plan was made for another network: {name} has {ours} in the plan and {theirs} in {model}"
+            )
 
 
 def count_removed(ratio: float, filters: int, rounding: str = "ceil") -> int:
@@ -133,7 +135,7 @@ def make_plan(
         count = count_removed(resolved.get(group.leader, 0), group.size, rounding)
         if count == 0:
             continue
-        weight = graph.model.get_submodule(group.leader).weight.detach()  # type: ignore[operator, union-attr]
+        weight = graph.model.get_submodule(group.leader).weight.detach()  # type: ignore[operator]
         if strategy == "greedy" and group.leader in channels.reads:
             read = alive[channels.root[channels.reads[group.leader]]]
             weight = weight[:, read.to(weight.device)]  # (out, in, kh, kw) -> (out, in that are left, kh, kw)
@@ -187,4 +189,6 @@ def _select(graph: ChannelGraph, key: str, ratio: float) -> list[Group]:
 
 def _check_ratio(key: str, ratio: object) -> None:
     if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 <= ratio < 1:
-        raise ValueError(f"the ratio of {key!r} must be a number in [0, 1), the fraction of filters removed; got {ratio!r}")
+        raise ValueError(
+            f"the ratio of {key!r} must be a number in [0, 1), the fraction of filters removed; got {ratio!r}"
+        )

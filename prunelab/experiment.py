@@ -1,0 +1,323 @@
+"""An experiment of a recipe, step by step: baseline, sensitivity, plan, retraining, scratch, report.
+
+Each step leaves its files in the run's folder and, called again, takes them from there instead of working twice.
+"""
+
+import copy
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from prunelab.checkpoint import hash_tensors, save_pruned, write_whole
+from prunelab.cost import measure_cost, total_cost
+from prunelab.data import DataSplits, data_dir, load_data, pick_device
+from prunelab.graph import ChannelGraph, trace
+from prunelab.latency import measure_latency
+from prunelab.models import initialise, load_model
+from prunelab.plan import PruningPlan, make_plan, resolve_ratios
+from prunelab.recipe import Recipe, dump_recipe, load_recipe
+from prunelab.results import gather_rows
+from prunelab.sensitivity import measure_sensitivity
+from prunelab.surgery import prune
+from prunelab.training import TrainSettings, evaluate, train
+
+
+def replay(
+    recipe: Recipe | str | Path,
+    *,
+    data: DataSplits | str | Path | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    out: str | Path | None = None,
+) -> pd.DataFrame:
+    """Run all of a recipe, and return one tidy row for each network: baseline, pruned, retrained, scratch.
+
+    data: a data set, its name or its folder; None takes the recipe's. out: where run folders go, `data/runs`.
+    Stopped at any moment and called again, it goes on; finished, it does nothing twice.
+    """
+    run = Experiment(recipe, data=data, device=device, seed=seed, out=out)
+    run.retrained()
+    run.scratch()
+    return run.report()
+
+
+class Experiment:
+    """A recipe, data and a seed, with a folder of their own: `<out>/<recipe>-<seed>/`."""
+
+    def __init__(
+        self,
+        recipe: Recipe | str | Path,
+        *,
+        data: DataSplits | str | Path | None = None,
+        device: str = "auto",
+        seed: int = 0,
+        out: str | Path | None = None,
+        changes: Iterable[str] = (),
+    ) -> None:
+        self.recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes)
+        self.device = pick_device(device)
+        self.seed = seed
+        self.out = Path(out) if out else data_dir() / "runs"
+        self.folder = self.out / f"{self.recipe.name}-{seed}"
+        self.data = data if isinstance(data, DataSplits) else self._load_data(data)
+        classes = len(self.data.classes)
+        self.num_classes = self.recipe.model.num_classes or classes
+        if self.num_classes != classes:
+            raise ValueError(
+                f"recipe {self.recipe.name!r} makes a model of {self.num_classes} classes and {self.data.name} has "
+                f"{classes}; set model.num_classes={classes}, or give other data"
+            )
+        self._networks: dict[str, nn.Module] = {}
+        self._histories: dict[str, pd.DataFrame] = {}
+        self._claim_folder()
+
+    def _load_data(self, source: str | Path | None) -> DataSplits:
+        options = self.recipe.data.model_dump()
+        name = str(source or options.pop("source"))
+        options.pop("source", None)
+        return load_data(name, device=self.device, seed=self.seed, **options)
+
+    def _claim_folder(self) -> None:
+        about = {
+            "recipe": dump_recipe(self.recipe),
+            "seed": self.seed,
+            "data": self.data.fingerprint,
+            "normalization": [list(values) for values in self.data.normalization],
+        }
+        path = self.folder / "run.json"
+        if path.exists():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            odd = _differences(before, about)
+            if odd:
+                raise ValueError(
+                    f"{self.folder} holds another run: {'; '.join(odd)}. Name another folder for runs (out)"
+                )
+        write_whole(path, json.dumps(about, indent=1))
+
+    @cached_property
+    def graph(self) -> ChannelGraph:
+        """The trace of the unpruned network."""
+        return trace(self._fresh(), torch.zeros(self.data.image_shape))
+
+    def baseline(self) -> nn.Module:
+        """The network before pruning: trained by the recipe, shared with `baseline_from`, or read from weights."""
+        if "baseline" not in self._networks:
+            weights = self.recipe.model.weights
+            model = self._fresh(weights)
+            if weights is None:
+                home = self.out / f"{self.recipe.baseline_from or self.recipe.name}-{self.seed}"
+                self._train("baseline", model, self.recipe.baseline, home / "baseline.safetensors")
+            self._networks["baseline"] = model.to(self.device)
+        return self._networks["baseline"]
+
+    def sensitivity(self) -> pd.DataFrame:
+        """Accuracy on the validation split of each layer or stage of the recipe, pruned alone, not retrained."""
+        if not self.recipe.sensitivity:
+            return pd.DataFrame()
+        model, path = self.baseline(), self.folder / "sensitivity.csv"
+        weights = hash_tensors(model.state_dict())
+        if path.exists():
+            before = pd.read_csv(path)
+            if set(before["weights"]) == {weights}:
+                return before
+        criterion = self.recipe.prune.criterion if self.recipe.prune else "l1"
+        found = measure_sensitivity(model, self.data, layers=self.recipe.sensitivity, criterion=criterion)
+        write_whole(path, found.assign(weights=weights).to_csv(index=False))
+        return pd.read_csv(path)
+
+    def plan(self) -> PruningPlan | None:
+        """Which filters go, by the recipe; kept in plan.json. None for a recipe that prunes nothing."""
+        if self.recipe.prune is None:
+            return None
+        if self.recipe.prune.schedule == "layer by layer" and self.recipe.retrain is not None:
+            self.retrained()  # each layer's choice looks at weights retrained after the one before
+            plan: Any = self._networks["retrained"].pruning_plan
+        elif self.recipe.retrain is None:  # a scratch row needs the widths only
+            plan = self._plan(self.graph, self.recipe.prune.all_ratios)
+        else:
+            plan = self._plan(trace(self.baseline(), torch.zeros(self.data.image_shape)), self.recipe.prune.all_ratios)
+        assert isinstance(plan, PruningPlan)
+        write_whole(self.folder / "plan.json", plan.to_json())
+        return plan
+
+    def pruned(self) -> nn.Module | None:
+        """The baseline without the filters, before any retraining."""
+        if self.recipe.prune is None or self.recipe.retrain is None:
+            return None
+        if "pruned" not in self._networks:
+            plan = self.plan()
+            assert plan is not None
+            self._networks["pruned"] = prune(self.baseline(), plan)
+        return self._networks["pruned"]
+
+    def retrained(self) -> nn.Module | None:
+        """The pruned network after retraining, saved as pruned.safetensors."""
+        settings, recipe = self.recipe.retrain, self.recipe.prune
+        if recipe is None or settings is None:
+            if recipe is None:
+                self.baseline()
+            return None
+        if "retrained" not in self._networks:
+            if recipe.schedule == "once":
+                model = self.pruned()
+                assert model is not None
+                model = copy.deepcopy(model)
+                self._train("retrained", model, settings, self.folder / "retrain.safetensors")
+            else:
+                model = self._prune_layer_by_layer(settings)
+            self._networks["retrained"] = model
+            self._save_pruned("pruned.safetensors", model, "retrained")
+        return self._networks["retrained"]
+
+    def scratch(self) -> nn.Module | None:
+        """The pruned network from fresh weights, trained as the baseline was, saved as scratch.safetensors."""
+        if self.recipe.scratch is None or self.recipe.prune is None:
+            return None
+        kind = f"scratch-{self.recipe.scratch}"
+        if kind not in self._networks:
+            plan = self.plan()
+            assert plan is not None
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                model = prune(self._fresh(), plan)
+                initialise(model)
+            cost = total_cost(self.graph, plan)["flops"]
+            longer = cost["before"] / cost["after"] if self.recipe.scratch == "B" else 1.0
+            settings = replace(self.recipe.baseline, epochs=round(self.recipe.baseline.epochs * longer))
+            self._train(kind, model, settings, self.folder / "scratch-training.safetensors")
+            self._networks[kind] = model
+            self._save_pruned("scratch.safetensors", model, kind)
+        return self._networks[kind]
+
+    def history(self) -> pd.DataFrame:
+        """The epochs of all trainings so far, with a column `kind`."""
+        return pd.concat([h.assign(kind=kind) for kind, h in self._histories.items()], ignore_index=True)
+
+    def report(self) -> pd.DataFrame:
+        """A tidy row for each network so far, kept in rows.csv and gathered in `<out>/results.csv`."""
+        path = self.folder / "rows.csv"
+        self.pruned()
+        order = ("baseline", "pruned", "retrained", "scratch-E", "scratch-B")
+        networks = {kind: self._networks[kind] for kind in order if kind in self._networks}
+        hashes = {kind: hash_tensors(model.state_dict()) for kind, model in networks.items()}
+        if path.exists() and dict(pd.read_csv(path)[["kind", "weights"]].to_numpy()) == hashes:
+            rows = pd.read_csv(path)
+        else:
+            batch = 64 if self.data.train.image_size <= 64 else 8
+            times = measure_latency(networks, self.data.image_shape[1:], device=self.device, batch=batch)
+            latency = dict(zip(times["model"], times["median_ms"], strict=True))
+            rows = pd.DataFrame(
+                [
+                    self._row(kind, model)
+                    | {"latency_ms": round(latency[kind], 3), "latency_batch": batch, "weights": hashes[kind]}
+                    for kind, model in networks.items()
+                ]
+            )
+            write_whole(path, rows.to_csv(index=False))
+            rows = pd.read_csv(path)
+        gather_rows(rows, self.out / "results.csv")
+        return rows
+
+    def files(self) -> dict[str, str]:
+        """What the run left in its folder: {file: what it is}."""
+        known = {
+            "rows.csv": "a row for each network",
+            "plan.json": "which filters stay",
+            "pruned.safetensors": "the pruned, retrained network (load_pruned opens it)",
+            "scratch.safetensors": "the same network trained from scratch",
+            "baseline.safetensors": "the baseline's training",
+            "sensitivity.csv": "accuracy of each stage pruned alone",
+            "history.csv": "every epoch",
+            "replay.ipynb": "this notebook, executed",
+        }
+        return {str(self.folder / name): what for name, what in known.items() if (self.folder / name).exists()}
+
+    def cost(self) -> pd.DataFrame:
+        """`measure_cost` of the unpruned network under the plan."""
+        return measure_cost(self.graph, self.plan(), shortcuts=self.recipe.shortcuts)
+
+    # ------------------------------------------------------------------------------------ helpers
+
+    def _fresh(self, weights: str | None = None) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return load_model(self.recipe.model.name, num_classes=self.num_classes, weights=weights)
+
+    def _plan(self, graph: ChannelGraph, ratios: dict[str, float]) -> PruningPlan:
+        recipe = self.recipe.prune
+        assert recipe is not None
+        how = recipe.model_dump(include={"criterion", "strategy", "order", "rounding"})
+        return make_plan(graph, ratios, seed=self.seed, **how)
+
+    def _prune_layer_by_layer(self, settings: TrainSettings) -> nn.Module:
+        assert self.recipe.prune is not None
+        model = self.baseline()
+        ratios = resolve_ratios(self.graph, self.recipe.prune.all_ratios)
+        order = [group.leader for group in self.graph.groups if group.leader in ratios]
+        for i, layer in enumerate(order):
+            graph = trace(model, torch.zeros(self.data.image_shape))
+            model = prune(model, self._plan(graph, {layer: ratios[layer]}), graph=graph)
+            print(f"{i + 1} of {len(order)}: {layer}", flush=True)
+            self._train("retrained", model, settings, self.folder / f"retrain-{i + 1}.safetensors")
+        return model
+
+    def _train(self, kind: str, model: nn.Module, settings: TrainSettings, checkpoint: Path) -> None:
+        print(f"{kind}: {settings.epochs} epochs on {self.data.name} ({self.device})", flush=True)
+        history = train(model, self.data, replace(settings, seed=self.seed), checkpoint=checkpoint, progress=True)
+        self._histories[kind] = pd.concat([self._histories.get(kind, history[:0]), history], ignore_index=True)
+        write_whole(self.folder / "history.csv", self.history().to_csv(index=False))
+
+    def _save_pruned(self, name: str, model: nn.Module, kind: str) -> None:
+        plan = model.pruning_plan
+        assert isinstance(plan, PruningPlan)
+        info = {
+            "recipe": self.recipe.name,
+            "kind": kind,
+            "seed": self.seed,
+            "dataset": self.data.name,
+            "classes": list(self.data.classes),
+            "normalization": [list(values) for values in self.data.normalization],
+        }
+        save_pruned(self.folder / name, model, plan, info=info)
+
+    def _row(self, kind: str, model: nn.Module) -> dict[str, Any]:
+        plan = None if kind == "baseline" else getattr(model, "pruning_plan", None)
+        cost = total_cost(self.graph, plan, shortcuts=self.recipe.shortcuts)
+        history = self._histories.get(kind)
+        val, test = (evaluate(model, split) for split in (self.data.val, self.data.test))
+        trained = history is not None and len(history) > 0
+        best = {f"{s}_accuracy_best": history[f"{s}_accuracy"].max() if trained else None for s in ("val", "test")}  # type: ignore[index]
+        return {
+            "recipe": self.recipe.name,
+            "paper": self.recipe.paper,
+            "kind": kind,
+            "model": self.recipe.model.name,
+            "dataset": self.data.name,
+            "seed": self.seed,
+            "epochs": len(history) if trained else 0,  # type: ignore[arg-type]
+            "n_test": test.total,
+            "test_accuracy": test.accuracy,
+            "n_val": val.total,
+            "val_accuracy": val.accuracy,
+            **best,
+            **{name: int(cost.loc["after", name]) for name in ("flops", "params", "params_all")},  # type: ignore[arg-type]
+            "flops_removed": 1 - cost.loc["after", "flops"] / cost.loc["before", "flops"],  # type: ignore[operator]
+            "params_removed": 1 - cost.loc["after", "params"] / cost.loc["before", "params"],  # type: ignore[operator]
+            "seconds": history["seconds"].sum() if trained else 0,  # type: ignore[index]
+            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
+            "torch": torch.__version__,
+        }
+
+
+def _differences(before: Any, now: Any, where: str = "") -> list[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [*before, *(key for key in now if key not in before)]
+        return [d for key in keys for d in _differences(before.get(key), now.get(key), f"{where}.{key}".strip("."))]
+    return [] if before == now else [f"{where} was {before!r}, not {now!r}"]

@@ -1,0 +1,80 @@
+"""Measured rows, gathered in one CSV and set beside the paper's tables."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from prunelab.checkpoint import write_whole
+
+KEY = ["recipe", "kind", "dataset", "seed", "device"]
+
+
+def gather_rows(rows: pd.DataFrame, path: str | Path) -> pd.DataFrame:
+    """Add rows to a CSV, in place of those of the same recipe, kind, data set, seed and device."""
+    path = Path(path)
+    frames = [pd.read_csv(path), rows] if path.exists() else [rows]
+    together = pd.concat(frames, ignore_index=True).drop_duplicates(KEY, keep="last").sort_values(KEY)
+    write_whole(path, together.to_csv(index=False))
+    return together.reset_index(drop=True)
+
+
+def read_rows(*paths: str | Path) -> pd.DataFrame:
+    """The rows of several CSVs of results, each once; an empty frame when none of them exists."""
+    frames = [pd.read_csv(path) for path in paths if Path(path).exists()]
+    if not frames:
+        return pd.DataFrame(columns=[*KEY, "test_accuracy", "flops", "params"])
+    return pd.concat(frames, ignore_index=True).drop_duplicates([*KEY, "weights"]).reset_index(drop=True)
+
+
+def read_paper(folder: str | Path) -> pd.DataFrame:
+    """Table 1 of Li et al. 2017, by its row's name: error and pruned shares in percent, as printed."""
+    return pd.read_csv(Path(folder) / "table1.csv").set_index("model")
+
+
+def compare_with_paper(rows: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """A line for each recipe, kind and data set, over its seeds, beside the paper's row. Percent throughout.
+
+    error: 100 − last-epoch test accuracy, mean ± standard deviation for n > 1. change: points against the
+    same seeds' baseline. The paper's error is its best on test, so `best` (ours, chosen likewise) is beside it.
+    """
+    lines = []
+    for (recipe, kind, dataset), found in rows.groupby(["recipe", "kind", "dataset"], sort=False):
+        base = rows[(rows["recipe"] == recipe) & (rows["kind"] == "baseline") & (rows["dataset"] == dataset)]
+        key = _paper_row(str(found["paper"].iloc[0]), str(kind))
+        printed = paper.loc[key] if key in paper.index else None
+        first = found.iloc[0]
+        lines.append(
+            {
+                "recipe": recipe,
+                "network": kind,
+                "data": dataset,
+                "n": len(found),
+                "error %": _spread(100 * (1 - found["test_accuracy"])),
+                "best %": _spread(100 * (1 - found["test_accuracy_best"])),
+                "change": _spread(100 * (base["test_accuracy"].mean() - found["test_accuracy"])) if len(base) else "",
+                "multiply-adds": f"{first['flops']:.3g}",
+                "removed %": f"{100 * first['flops_removed']:.1f}",
+                "parameters": f"{first['params']:.3g}",
+                "epochs": int(first["epochs"]),
+                "paper's error %": "" if printed is None else f"{printed['error_percent']:.2f}",
+                "paper removed %": ""
+                if printed is None or pd.isna(printed["flops_pruned_percent"])
+                else f"{printed['flops_pruned_percent']:.1f}",
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _paper_row(name: str, kind: str) -> str:
+    """The paper's row for a network of a recipe: its baseline's, its own, or the scratch one."""
+    plain = name.removesuffix("-scratch")
+    if kind == "baseline":
+        return plain.split("-pruned")[0]
+    return {"retrained": plain}.get(kind, f"{plain}-scratch" if kind.startswith("scratch") else "")
+
+
+def _spread(values: pd.Series) -> str:
+    values = values.dropna()
+    if values.empty:
+        return ""
+    return f"{values.mean():.2f}" + (f" ± {values.std():.2f}" if len(values) > 1 else "")
