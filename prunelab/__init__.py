@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prunelab.graph import ChannelGraph, trace
     from prunelab.latency import measure_latency
     from prunelab.models import load_model
-    from prunelab.plan import PruningPlan, make_plan
+    from prunelab.plan import PruningPlan, make_plan, rank_filters
     from prunelab.recipe import Recipe, load_recipe
     from prunelab.sensitivity import measure_sensitivity
     from prunelab.surgery import prune, silence
@@ -29,7 +29,7 @@ _MODULES = {
     "data": ["DataSplits", "load_data"],
     "graph": ["ChannelGraph", "trace"],
     "criteria": ["score_filters"],
-    "plan": ["PruningPlan", "make_plan"],
+    "plan": ["PruningPlan", "make_plan", "rank_filters"],
     "surgery": ["prune", "silence"],
     "cost": ["measure_cost", "total_cost"],
     "latency": ["measure_latency"],

@@ -1,11 +1,12 @@
 """Data sets by name or folder, with a validation split held out of training."""
 
+import difflib
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -78,6 +79,29 @@ def data_dir() -> Path:
     return (checkout if (checkout / "pyproject.toml").exists() else Path.cwd()) / "data"
 
 
+def runs_dir() -> Path:
+    """Where runs of recipes go: `data/runs`, or the folder that PRUNELAB_RUNS names."""
+    return Path(os.environ.get("PRUNELAB_RUNS") or data_dir() / "runs")
+
+
+NAMED = ("digits", "cifar10", "cifar100")
+
+
+def check_source(name_or_dir: str | Path) -> str:
+    """A data set's name, or a folder's whole path; FileNotFoundError says what is expected."""
+    source = str(name_or_dir)
+    if source in NAMED:
+        return source
+    if not Path(source).is_dir():
+        near = difflib.get_close_matches(source, NAMED, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise FileNotFoundError(
+            f"no data {source!r}; {hint}It is neither {', '.join(NAMED)}, nor a folder. "
+            "A folder of images holds train/<class>/* and test/<class>/* (or val/)"
+        )
+    return str(Path(source).resolve())
+
+
 def load_data(
     name_or_dir: str | Path,
     *,
@@ -102,32 +126,26 @@ def load_data(
 
     Raises ValueError (folder without classes, one class, a corrupt image), FileNotFoundError (no such data).
     """
-    where, source = pick_device(device), str(name_or_dir)
+    where, source = pick_device(device), check_source(name_or_dir)
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction must be between 0 and 1, not {val_fraction!r}")
     if source == "digits":
         parts, classes, key, flip = _load_digits(), tuple("0123456789"), "digits", False
-    elif source in ("cifar10", "cifar100"):
+    elif source in NAMED:
         (parts, classes), key, flip = _load_cifar(source), source, True
-    elif Path(source).is_dir():
-        return _load_folder(Path(source), where, val_fraction, seed, normalization, image_size, label)
     else:
-        raise FileNotFoundError(
-            f"no data {source!r}: it is neither digits, cifar10 or cifar100, nor a folder. "
-            "A folder of images holds train/<class>/* and test/<class>/*"
-        )
+        return _load_folder(Path(source), where, val_fraction, seed, normalization, image_size, label)
     return _resident(label or source, parts, classes, key, where, val_fraction, seed, normalization, flip)
 
 
 def _load_digits() -> dict[str, Arrays]:
     from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
 
     scans = load_digits()
     small = torch.from_numpy(scans.images)[:, None].float()  # (1797, 1, 8, 8), 0 … 16
     images = F.interpolate(small * (255 / 16), size=32, mode="bilinear").round().to(torch.uint8).repeat(1, 3, 1, 1)
     labels = torch.from_numpy(scans.target).long()
-    train, test = train_test_split(np.arange(len(labels)), test_size=0.2, stratify=scans.target, random_state=0)
+    train, test = _hold_out(labels, 0.2, seed=0)  # the test split is the same for every seed
     return {"train": (images[train], labels[train]), "test": (images[test], labels[test])}
 
 
@@ -173,16 +191,16 @@ def _resident(
 
 
 def _hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    from sklearn.model_selection import train_test_split
-
-    count = max(round(fraction * len(labels)), len(labels.unique()))
-    try:
-        train, val = train_test_split(
-            np.arange(len(labels)), test_size=count, stratify=labels.numpy(), random_state=seed
-        )
-    except ValueError as error:
-        raise ValueError(f"too few training images ({len(labels)}) to hold a validation split out: {error}") from error
-    return torch.from_numpy(np.sort(train)), torch.from_numpy(np.sort(val))
+    """Indices for training and for validation, the same share of each class, at least one image of each."""
+    generator = torch.Generator().manual_seed(seed)
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        own = (labels == label).nonzero().squeeze(1)
+        if len(own) < 2:
+            raise ValueError(f"class {int(label)} has a single training image; two are needed to hold one out")
+        count = min(max(round(fraction * len(own)), 1), len(own) - 1)
+        held[own[torch.randperm(len(own), generator=generator)[:count]]] = True
+    return (~held).nonzero().squeeze(1), held.nonzero().squeeze(1)
 
 
 def _load_folder(

@@ -17,7 +17,7 @@ from torch import nn
 
 from prunelab.checkpoint import hash_tensors, save_pruned, write_whole
 from prunelab.cost import measure_cost, total_cost
-from prunelab.data import DataSplits, data_dir, load_data, pick_device
+from prunelab.data import DataSplits, load_data, pick_device, runs_dir
 from prunelab.graph import ChannelGraph, trace
 from prunelab.latency import measure_latency
 from prunelab.models import initialise, load_model
@@ -64,7 +64,7 @@ class Experiment:
         self.recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes)
         self.device = pick_device(device)
         self.seed = seed
-        self.out = Path(out) if out else data_dir() / "runs"
+        self.out = Path(out) if out else runs_dir()
         self.folder = self.out / f"{self.recipe.name}-{seed}"
         self.data = data if isinstance(data, DataSplits) else self._load_data(data)
         classes = len(self.data.classes)
@@ -139,10 +139,8 @@ class Experiment:
         if self.recipe.prune.schedule == "layer by layer" and self.recipe.retrain is not None:
             self.retrained()  # each layer's choice looks at weights retrained after the one before
             plan: Any = self._networks["retrained"].pruning_plan
-        elif self.recipe.retrain is None:  # a scratch row needs the widths only
-            plan = self._plan(self.graph, self.recipe.prune.all_ratios)
         else:
-            plan = self._plan(trace(self.baseline(), torch.zeros(self.data.image_shape)), self.recipe.prune.all_ratios)
+            plan = self._plan(self.trace_pruned_from(), self.recipe.prune.all_ratios)
         assert isinstance(plan, PruningPlan)
         write_whole(self.folder / "plan.json", plan.to_json())
         return plan
@@ -198,6 +196,8 @@ class Experiment:
 
     def history(self) -> pd.DataFrame:
         """The epochs of all trainings so far, with a column `kind`."""
+        if not self._histories:
+            return pd.DataFrame()
         return pd.concat([h.assign(kind=kind) for kind, h in self._histories.items()], ignore_index=True)
 
     def report(self) -> pd.DataFrame:
@@ -238,6 +238,28 @@ class Experiment:
             "replay.ipynb": "this notebook, executed",
         }
         return {str(self.folder / name): what for name, what in known.items() if (self.folder / name).exists()}
+
+    def summary(self) -> pd.DataFrame:
+        """The report for reading: percent, millions and milliseconds, a line for each network."""
+        rows = self.report().set_index("kind")
+        table = pd.DataFrame(
+            {
+                "test accuracy %": 100 * rows["test_accuracy"],
+                "best %": 100 * rows["test_accuracy_best"],
+                "validation %": 100 * rows["val_accuracy"],
+                "multiply-adds (M)": rows["flops"] / 1e6,
+                "removed %": 100 * rows["flops_removed"],
+                "parameters (M)": rows["params"] / 1e6,
+                f"ms for {rows['latency_batch'].iloc[0]} images": rows["latency_ms"],
+                "epochs": rows["epochs"],
+            }
+        )
+        return table.round(2)
+
+    def trace_pruned_from(self) -> ChannelGraph:
+        """The trace of the network whose filters the plan chooses among; a scratch row needs widths only, so fresh weights do."""
+        retrains = self.recipe.retrain is not None or self.recipe.prune is None
+        return trace(self.baseline(), torch.zeros(self.data.image_shape)) if retrains else self.graph
 
     def cost(self) -> pd.DataFrame:
         """`measure_cost` of the unpruned network under the plan."""

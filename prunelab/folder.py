@@ -13,6 +13,7 @@ from prunelab.batches import open_image
 from prunelab.checkpoint import read_tensors, write_tensors
 
 LARGEST_RESIDENT = 64  # pixels a side; larger images are read from disk for each batch
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 Listing = tuple[tuple[str, ...], list[str], Tensor]  # classes, files, labels
 
 
@@ -41,18 +42,16 @@ def stays_resident(folder: Path, first: str, image_size: int | None) -> bool:
 
 
 def _list_images(path: Path) -> Listing:
-    from torchvision.datasets import ImageFolder
-
-    try:
-        listing = ImageFolder(str(path))
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"{path} must hold a folder of images for each class; it holds {_names(path)} ({error})"
-        ) from error
-    if len(listing.classes) < 2:
-        raise ValueError(f"{path} holds one class only ({listing.classes[0]}); a classifier needs two or more")
-    files, labels = zip(*listing.samples, strict=True)
-    return tuple(listing.classes), list(files), torch.tensor(labels)
+    classes = sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
+    files = {name: sorted(str(f) for f in (path / name).iterdir() if f.suffix.lower() in SUFFIXES) for name in classes}
+    empty = [name for name in classes if not files[name]]
+    if not classes or empty:
+        lack = f"has no images in {', '.join(empty[:5])}" if empty else f"holds {_names(path)}"
+        raise ValueError(f"{path} must hold a folder of images ({', '.join(SUFFIXES)}) for each class; it {lack}")
+    if len(classes) < 2:
+        raise ValueError(f"{path} holds one class only ({classes[0]}); a classifier needs two or more")
+    labels = torch.cat([torch.full((len(files[name]),), i) for i, name in enumerate(classes)])
+    return tuple(classes), [file for name in classes for file in files[name]], labels
 
 
 def _names(path: Path) -> str:
@@ -66,47 +65,41 @@ def decode_cached(
     """Decode all images once; later the cache, keyed by the files' names and bytes, is read."""
     files = [file for _, listing, _ in listed.values() for file in listing]
     digest = hashlib.blake2b(f"{image_size}".encode(), digest_size=16)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for file, content in zip(files, pool.map(_hash_file, files, chunksize=256), strict=True):
-            digest.update(f"{Path(file).relative_to(folder)} ".encode() + content)
+    for file in files:
+        digest.update(f"{Path(file).relative_to(folder)} ".encode() + hashlib.blake2b(Path(file).read_bytes()).digest())
     key = digest.hexdigest()
     cache = cache_dir / f"{key}.safetensors"
-    if cache.exists():
-        images = read_tensors(cache)[0]["images"]
-    else:
-        images = _decode(files, image_size)
-        write_tensors(cache, {"images": images}, {"folder": folder.name})
+    if not cache.exists():
+        write_tensors(cache, {"images": _decode(files, image_size)}, {"folder": folder.name})
+    images = read_tensors(cache)[0]["images"]
     sizes = [len(listing) for _, listing, _ in listed.values()]
     return {
         part: (own, labels) for (part, (_, _, labels)), own in zip(listed.items(), images.split(sizes), strict=True)
     }, key
 
 
-def _hash_file(file: str) -> bytes:
-    return hashlib.blake2b(Path(file).read_bytes(), digest_size=16).digest()
-
-
 def _decode(files: list[str], image_size: int | None) -> Tensor:
     from PIL import ImageOps
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     size = (image_size,) * 2 if image_size else open_image(files[0]).size
     images = torch.empty(len(files), 3, size[1], size[0], dtype=torch.uint8)
 
-    def decode(i: int) -> None:
-        image = open_image(files[i])
-        if image_size:
-            image = ImageOps.fit(image, size)
-        elif image.size != size:
-            raise ValueError(
-                f"{files[i]} is {image.size[0]}×{image.size[1]} pixels and {files[0]} {size[0]}×{size[1]}; "
-                "pass image_size= to bring all to one size"
-            )
-        images[i] = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    def decode(block: range) -> int:
+        for i in block:
+            image = open_image(files[i])
+            if image_size:
+                image = ImageOps.fit(image, size)
+            elif image.size != size:
+                raise ValueError(
+                    f"{files[i]} is {image.size[0]}×{image.size[1]} pixels and {files[0]} {size[0]}×{size[1]}; "
+                    "pass image_size= to bring all to one size"
+                )
+            images[i] = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        return len(block)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in tqdm(
-            pool.map(decode, range(len(files)), chunksize=64), total=len(files), desc="decoding", leave=False
-        ):
-            pass
+    blocks = [range(start, min(start + 500, len(files))) for start in range(0, len(files), 500)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(files), desc="decoding", disable=None) as bar:
+        for count in pool.map(decode, blocks):
+            bar.update(count)
     return images

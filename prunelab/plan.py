@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 from warnings import warn
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from prunelab.criteria import check_choice, find_criterion
+from prunelab.criteria import check_choice, find_criterion, score_filters
 from prunelab.graph import ChannelGraph, Group
 
 if TYPE_CHECKING:
@@ -192,3 +193,24 @@ def _check_ratio(key: str, ratio: object) -> None:
         raise ValueError(
             f"the ratio of {key!r} must be a number in [0, 1), the fraction of filters removed; got {ratio!r}"
         )
+
+
+def rank_filters(graph: ChannelGraph, plan: PruningPlan | None = None, *, criterion: str = "l1") -> pd.DataFrame:
+    """A row for each filter of each conv, largest first, as Fig. 2(a) of Li et al. 2017 draws them.
+
+    Columns: layer, paper_name, stage, filter (original number), score, rank (in (0, 1], over the layer's
+    filters), share (score over the layer's largest), fate (kept, removed or fixed: it cannot go).
+    """
+    keep = {} if plan is None else plan.keep
+    frames = []
+    for name, scores in score_filters(graph, criterion).items():
+        group, numbers = graph.group_of(name), graph.numbers[name].numpy()
+        frame = pd.DataFrame({"filter": numbers, "score": scores.cpu().numpy()})
+        stays = frame["filter"].isin(keep.get(name, numbers))
+        frame["fate"] = stays.map({True: "kept", False: "removed"}) if group.prunable else "fixed"
+        frame = frame.sort_values("score", ascending=False, ignore_index=True)
+        frame["rank"] = (frame.index + 1) / len(frame)
+        frame["share"] = frame["score"] / frame["score"].max()
+        frames.append(frame.assign(layer=name, paper_name=graph.shapes[name].paper_name, stage=group.stage))
+    columns = ["layer", "paper_name", "stage", "filter", "score", "rank", "share", "fate"]
+    return pd.concat(frames, ignore_index=True)[columns]

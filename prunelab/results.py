@@ -26,6 +26,12 @@ def read_rows(*paths: str | Path) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True).drop_duplicates([*KEY, "weights"]).reset_index(drop=True)
 
 
+def paper_dir() -> Path:
+    """Where the paper's tables are, in a checkout or an installed package."""
+    package = Path(__file__).parent
+    return next(f for f in (package.parent / "data" / "paper", package / "data" / "paper") if f.is_dir())
+
+
 def read_paper(folder: str | Path) -> pd.DataFrame:
     """Table 1 of Li et al. 2017, by its row's name: error and pruned shares in percent, as printed."""
     return pd.read_csv(Path(folder) / "table1.csv").set_index("model")

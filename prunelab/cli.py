@@ -1,0 +1,83 @@
+"""The command line: prunelab lab | replay | report."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def lab() -> None:
+    """Open JupyterLab on the lab notebook."""
+    from prunelab.notebooks import find_notebook
+
+    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", str(find_notebook("lab"))]))
+
+
+@app.command()
+def replay(
+    recipe: Annotated[str, typer.Argument(help="a recipe's name, such as resnet56-pruned-b, or a .yaml file")],
+    data: Annotated[
+        str, typer.Option(help="digits, cifar10, cifar100 or an image folder; the recipe's if not given")
+    ] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    seed: Annotated[int, typer.Option(help="of weights, batches and the validation split")] = 0,
+    changes: Annotated[list[str] | None, typer.Option("--set", help="change a setting: --set retrain.epochs=2")] = None,
+    out: Annotated[str, typer.Option(help="where run folders go; data/runs if not given")] = "",
+) -> None:
+    """Run a recipe by papermill; run again, it resumes, and does nothing twice."""
+    from prunelab.data import check_source, pick_device, runs_dir
+    from prunelab.notebooks import run_notebook
+    from prunelab.recipe import load_recipe
+
+    recipe = str(Path(recipe).resolve()) if recipe.endswith((".yaml", ".yml")) else recipe
+    loaded = load_recipe(recipe, changes or ())  # what is wrong is said before anything starts
+    pick_device(device)
+    source = check_source(data or loaded.data.source)
+    runs = Path(out).resolve() if out else runs_dir()
+    folder = runs / f"{loaded.name}-{seed}"
+    parameters = {
+        "recipe": recipe, "data": source, "device": device, "seed": seed, "changes": changes or [], "out": str(runs),
+    }  # fmt: skip
+    try:
+        run_notebook("replay", folder / "replay.ipynb", parameters)
+    except KeyboardInterrupt:
+        print(f"\nStopped. {folder} keeps every finished epoch; the same command goes on from there.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    print(f"\nThe executed notebook is {folder / 'replay.ipynb'}")
+
+
+@app.command()
+def report(
+    out: Annotated[str, typer.Option(help="the folder of runs; data/runs if not given")] = "",
+    publish: Annotated[bool, typer.Option(help="also keep these runs' rows in data/results/replays.csv")] = False,
+) -> None:
+    """Print every measured row beside the paper's."""
+    import pandas as pd
+
+    from prunelab.data import data_dir, runs_dir
+    from prunelab.results import compare_with_paper, gather_rows, paper_dir, read_paper, read_rows
+
+    runs = Path(out or runs_dir()) / "results.csv"
+    kept = data_dir() / "results" / "replays.csv"
+    rows = read_rows(kept, runs)
+    if rows.empty:
+        raise FileNotFoundError(f"no results yet in {runs} or {kept}; prunelab replay digits-quick makes the first")
+    if publish:
+        gather_rows(read_rows(runs), kept)
+    table = compare_with_paper(rows, read_paper(paper_dir()))
+    with pd.option_context("display.width", None, "display.max_columns", None, "display.max_rows", None):
+        print(table.to_string(index=False))
+    print("\nmultiply-adds: of conv and linear layers, for one image. change: points of error against the baseline.")
+
+
+def main() -> None:
+    """The `prunelab` command: what goes wrong is said in one sentence."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"prunelab: {error}") from None
