@@ -167,6 +167,19 @@ def save_pruned(
     return write_tensors(path, model.state_dict(), header)
 
 
+def save_weights(
+    path: str | Path, model: nn.Module, *, half: bool = False, info: Mapping[str, Any] | None = None
+) -> Path:
+    """Write an unpruned model's tensors as one safetensors file, for `load_model(..., weights=path)`.
+
+    half: in float16, half as large; loading turns them back to float32.
+    """
+    state = model.state_dict()
+    if half:
+        state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    return write_tensors(path, state, {"architecture": getattr(model, "architecture", None), "info": dict(info or {})})
+
+
 def read_header(path: str | Path) -> dict[str, Any]:
     """What `save_pruned` wrote beside the tensors: `plan`, `architecture`, `info`."""
     return read_tensors(path)[1]

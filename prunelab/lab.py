@@ -65,8 +65,8 @@ class Lab(widgets.VBox):
         self.totals.value = describe_totals(self.graph, plan)
         self.picture.chart = self._chart(plan)
 
-    def _slider_moved(self, _: object) -> None:
-        self.ratios = {**self.ratios, **{stage: slider.value for stage, slider in self.sliders.items()}}
+    def _slider_moved(self, change: dict[str, Any]) -> None:
+        self.ratios = {**self.ratios, change["owner"].description: change["new"]}
 
     def _chart(self, plan: PruningPlan) -> alt.FacetChart:
         return charts.filter_norms(rank_filters(self.graph, plan, criterion=self.criterion))

@@ -10,6 +10,8 @@ from typing import Any
 
 from prunelab.checkpoint import write_whole
 
+QUIET = ["--IPKernelApp.log_level=ERROR"]  # a kernel warns at every start that it talks over local TCP
+
 
 def find_notebook(name: str) -> Path:
     """The path of a notebook that comes with prunelab, in a checkout or an installed package."""
@@ -64,6 +66,7 @@ def run_notebook(name: str, output: str | Path, parameters: dict[str, Any]) -> N
             str(output),
             parameters,
             kernel_name="python3",
+            extra_arguments=QUIET,
             progress_bar=False,
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
@@ -84,7 +87,7 @@ def refresh(paths: Sequence[str | Path]) -> None:
         with tempfile.TemporaryDirectory() as runs:
             os.environ["PRUNELAB_RUNS"] = runs
             NotebookClient(
-                notebook, timeout=None, kernel_name="python3", store_widget_state=False,
+                notebook, timeout=None, kernel_name="python3", store_widget_state=False, extra_arguments=QUIET,
                 resources={"metadata": {"path": str(path.parent)}},
             ).execute()  # fmt: skip
         clean(notebook)

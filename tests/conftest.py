@@ -1,0 +1,61 @@
+"""Small networks and data shared by the tests."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from prunelab import DataSplits, TrainSettings, load_data, load_model
+
+CIFAR = (1, 3, 32, 32)
+QUICK = TrainSettings(epochs=3, lr=0.02, batch_size=64, milestones=(0.67,))
+
+
+@pytest.fixture(autouse=True)
+def runs_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRUNELAB_RUNS", str(tmp_path / "runs"))
+
+
+@pytest.fixture(scope="session")
+def digits() -> DataSplits:
+    return load_data("digits", device="cpu")
+
+
+def shake(model: nn.Module) -> nn.Module:
+    """Batch norms as after training: with a shift, so that a removed map is not a zero map."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.weight.uniform_(0.5, 1.5, generator=generator)
+                module.bias.normal_(0, 0.3, generator=generator)
+                module.running_mean.normal_(0, 0.3, generator=generator)
+                module.running_var.uniform_(0.5, 1.5, generator=generator)
+    return model
+
+
+@pytest.fixture
+def make_model() -> Callable[..., nn.Module]:
+    def make(name: str = "resnet20", **options: object) -> nn.Module:
+        torch.manual_seed(0)
+        return shake(load_model(name, **options))
+
+    return make
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An image folder of two classes, 12 training and 4 test images of 32×32 pixels each."""
+    return make_folder(tmp_path / "pictures")
+
+
+def make_folder(path: Path, size: tuple[int, int] = (32, 32), counts: tuple[int, int] = (12, 4)) -> Path:
+    for part, count in zip(("train", "test"), counts, strict=True):
+        for shade, name in ((60, "cats"), (180, "dogs")):
+            (path / part / name).mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", size, (shade, shade + i, i)).save(path / part / name / f"{i}.png")
+    return path

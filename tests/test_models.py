@@ -1,0 +1,77 @@
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from prunelab import load_model
+from prunelab.models import model_names
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),  # conv and linear, as the paper counts them (Table 1)
+    [("vgg16", 14_978_250), ("resnet56", 848_954), ("resnet110", 1_719_866)],
+)
+def test_parameters_are_the_papers(name, parameters):
+    model = load_model(name)
+    layers = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    assert sum(p.numel() for layer in layers for p in layer.parameters()) == parameters
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_cifar_resnet_has_the_names_of_public_checkpoints():
+    names = set(load_model("resnet20").state_dict())
+    assert {"conv1.weight", "bn1.running_var", "layer1.0.conv1.weight", "layer3.2.bn2.bias", "linear.bias"} <= names
+    assert not any("shortcut" in name for name in names)
+
+
+def test_torchvision_models_by_name():
+    assert load_model("resnet18", num_classes=7).fc.out_features == 7
+    assert load_model("torchvision/vgg16").classifier[6].out_features == 10
+    assert {"vgg16", "resnet56", "mobilenet_v2"} <= set(model_names())
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".th", ".safetensors"])
+def test_weights_from_a_file(tmp_path, suffix):
+    source, path = load_model("resnet20"), tmp_path / f"w{suffix}"
+    state = source.state_dict()
+    if suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save({"best_prec1": 1.0, "state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
+    loaded = load_model("resnet20", weights=path).state_dict()
+    assert all(torch.equal(loaded[name], state[name]) for name in state)
+
+
+def test_unknown_names_say_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'resnet56'"):
+        load_model("resnet_56")
+    with pytest.raises(ValueError, match="no weights named 'IMAGENET'; known: IMAGENET1K_V1"):
+        load_model("resnet18", weights="IMAGENET")
+    with pytest.raises(ValueError, match="have 1000 classes; pass num_classes=1000"):
+        load_model("resnet18", weights="IMAGENET1K_V1")
+
+
+class Evil:
+    def __reduce__(self):
+        return (open, ("/tmp/prunelab-was-here", "w"))
+
+
+def test_bad_weight_files(tmp_path):
+    good = tmp_path / "good.pt"
+    torch.save(load_model("resnet20").state_dict(), good)
+    torn = tmp_path / "torn.pt"
+    torn.write_bytes(good.read_bytes()[:5000])
+    code = tmp_path / "code.pth"
+    code.write_bytes(pickle.dumps({"state_dict": Evil()}))
+    torn_tensors = tmp_path / "torn.safetensors"
+    torn_tensors.write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{}")
+    for path, sentence in [(torn, "is torn"), (code, "holds code"), (torn_tensors, "not a whole safetensors file")]:
+        with pytest.raises(ValueError, match=sentence):
+            load_model("resnet20", weights=path)
+    with pytest.raises(ValueError, match="does not hold weights of resnet32; missing: layer1"):
+        load_model("resnet32", weights=good)
+    with pytest.raises(ValueError, match=r"of another shape: linear"):
+        load_model("resnet20", num_classes=3, weights=good)
+    with pytest.raises(FileNotFoundError, match="there is no weights file"):
+        load_model("resnet20", weights=tmp_path / "none.pt")
