@@ -35,7 +35,7 @@ def check_choice(what: str, given: str, choices: object) -> str:
     known = list(choices)  # type: ignore[call-overload]
     if given in known:
         return given
-    near = difflib.get_close_matches(str(given), known, n=1)
+    near = difflib.get_close_matches(str(given).lower(), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise ValueError(f"unknown {what} {given!r}; {hint}Known: {', '.join(known)}")
 

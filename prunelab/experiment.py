@@ -323,6 +323,7 @@ class Experiment:
             "model": self.recipe.model.name,
             "dataset": self.data.name,
             "seed": self.seed,
+            "start": Path(self.recipe.model.weights).name if self.recipe.model.weights else "trained",
             "epochs": len(history) if trained else 0,  # type: ignore[arg-type]
             "n_test": test.total,
             "test_accuracy": test.accuracy,

@@ -1,6 +1,7 @@
 """Small networks and data shared by the tests."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from prunelab import DataSplits, TrainSettings, load_data, load_model
+from prunelab.batches import Split
 
 CIFAR = (1, 3, 32, 32)
 QUICK = TrainSettings(epochs=3, lr=0.02, batch_size=64, milestones=(0.67,))
@@ -22,6 +24,22 @@ def runs_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def digits() -> DataSplits:
     return load_data("digits", device="cpu")
+
+
+def few(data: DataSplits) -> DataSplits:
+    """A small part of a data set, enough to train on."""
+    sizes = {"train": 256, "val": 60, "test": 60}
+    parts = {
+        part: replace(split, images=split.images[:n], labels=split.labels[:n])
+        for part, n in sizes.items()
+        if isinstance(split := getattr(data, part), Split)
+    }
+    return replace(data, fingerprint="few " + data.fingerprint, **parts)
+
+
+@pytest.fixture(scope="session")
+def few_digits(digits: DataSplits) -> DataSplits:
+    return few(digits)
 
 
 def shake(model: nn.Module) -> nn.Module:

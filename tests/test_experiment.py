@@ -1,0 +1,164 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from prunelab import evaluate, load_pruned, load_recipe, replay
+from prunelab.experiment import Experiment
+
+SHORT = ["baseline.epochs=2", "retrain.epochs=1"]
+
+
+@pytest.fixture
+def recipe():
+    return load_recipe("digits-quick", SHORT)
+
+
+def test_replay_leaves_rows_and_files_and_does_nothing_twice(recipe, few_digits, tmp_path, monkeypatch):
+    rows = replay(recipe, data=few_digits, device="cpu", out=tmp_path)
+    assert list(rows["kind"]) == ["baseline", "pruned", "retrained", "scratch-E"]
+    assert list(rows["epochs"]) == [2, 0, 1, 2]
+    assert rows["flops"].tolist() == [40_551_040] + 3 * [28_017_280]
+    evidence = ["recipe", "seed", "device", "torch", "epochs", "dataset", "weights", "n_test", "start"]
+    assert rows[evidence].notna().all(axis=None)
+    folder = tmp_path / "digits-quick-0"
+    assert {"rows.csv", "plan.json", "pruned.safetensors", "scratch.safetensors", "history.csv", "run.json"} <= set(
+        os.listdir(folder)
+    )
+    small = load_pruned(folder / "pruned.safetensors")
+    row = rows.set_index("kind").loc["retrained"]
+    assert evaluate(small, few_digits.test).accuracy == row["test_accuracy"]
+    monkeypatch.setattr("prunelab.training._train_epoch", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("prunelab.experiment.measure_latency", lambda *_, **__: pytest.fail("measured again"))
+    assert replay(recipe, data=few_digits, device="cpu", out=tmp_path).equals(rows)
+    assert len(pd.read_csv(tmp_path / "results.csv")) == 4
+
+
+def test_pruned_rows_share_a_baseline(few_digits, tmp_path, monkeypatch):
+    recipe = load_recipe("resnet56-pruned-a", ["model.name=resnet20", "prune.skip=[conv_16]", *SHORT])
+    base = load_recipe("resnet56", ["model.name=resnet20", "baseline.epochs=2"])
+    assert list(replay(base, data=few_digits, device="cpu", out=tmp_path)["kind"]) == ["baseline"]
+    run = Experiment(recipe, data=few_digits, device="cpu", out=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("prunelab.training._train_epoch", lambda *_: pytest.fail("trained again"))
+        run.baseline()
+    assert not (tmp_path / "resnet56-pruned-a-0" / "baseline.safetensors").exists()
+
+
+def test_scratch_rows_need_no_baseline(few_digits, tmp_path):
+    recipe = load_recipe(
+        "resnet56-pruned-b-scratch", ["model.name=resnet20", "prune.skip=[]", "baseline.epochs=2", "scratch=B"]
+    )
+    rows = replay(recipe, data=few_digits, device="cpu", out=tmp_path)
+    assert list(rows["kind"]) == ["scratch-B"]
+    assert rows["epochs"].item() == round(2 / (1 - rows["flops_removed"].item())) == 3
+
+
+def test_layer_by_layer(few_digits, tmp_path):
+    changes = [*SHORT, "prune.schedule=layer by layer", "prune.ratios={conv_2: 0.5, conv_4: 0.25}", "scratch=null"]
+    run = Experiment(load_recipe("digits-quick", changes), data=few_digits, device="cpu", out=tmp_path)
+    small = run.retrained()
+    plan = run.plan()
+    assert {name: len(gone) for name, gone in plan.removed.items()} == {"layer1.0.conv1": 8, "layer1.1.conv1": 4}
+    assert small.layer1[1].conv1.out_channels == 12
+    assert (tmp_path / "digits-quick-0" / "retrain-2.safetensors").exists()
+    assert run.report().set_index("kind").loc["retrained", "epochs"] == 2
+
+
+def test_another_run_in_the_same_folder_is_refused(recipe, few_digits, tmp_path):
+    Experiment(recipe, data=few_digits, device="cpu", out=tmp_path)
+    other = load_recipe("digits-quick", [*SHORT, "baseline.lr=0.1"])
+    with pytest.raises(ValueError, match=r"holds another run: recipe.baseline.lr was 0.05, not 0.1"):
+        Experiment(other, data=few_digits, device="cpu", out=tmp_path)
+
+
+def test_classes_must_agree(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"model of 5 classes and pictures has 2; set model.num_classes=2"):
+        Experiment("digits-quick", data=folder, device="cpu", out=tmp_path, changes=["model.num_classes=5"])
+
+
+def test_imagenet_rows_run_on_a_folder_of_large_images(tmp_path):
+    from conftest import make_folder
+
+    from prunelab import load_model
+    from prunelab.checkpoint import save_weights
+
+    data = make_folder(tmp_path / "imagenet", (96, 80), counts=(8, 2))
+    weights = save_weights(tmp_path / "r34.safetensors", load_model("resnet34", num_classes=2))
+    changes = [
+        "model.num_classes=2",
+        f"model.weights={weights}",
+        "data.image_size=65",
+        "data.val_fraction=0.2",
+        "retrain.epochs=1",
+        "retrain.batch_size=8",
+    ]
+    rows = replay(load_recipe("resnet34-pruned-c", changes), data=data, device="cpu", out=tmp_path / "runs").set_index(
+        "kind"
+    )
+    assert list(rows.index) == ["baseline", "pruned", "retrained"]
+    assert rows.loc["retrained", "n_test"] == 4
+    assert rows.loc["baseline", "start"] == "r34.safetensors"
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", "from prunelab.cli import main; main()", *arguments]
+
+
+def test_command_line_replays_by_papermill_and_resumes(folder, tmp_path):
+    arguments = ["replay", "digits-quick", "--data", str(folder), "--out", str(tmp_path / "o"), "--device", "cpu"]
+    for change in (*SHORT, "sensitivity=[stage1]"):
+        arguments += ["--set", change]
+    first = subprocess.run(command(*arguments), capture_output=True, text=True, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    for line in ("epoch   2/2", "retrained", "plan.json: which filters stay", "The executed notebook is"):
+        assert line in first.stdout
+    notebook = json.loads((tmp_path / "o" / "digits-quick-0" / "replay.ipynb").read_text())
+    assert "widgets" not in notebook["metadata"]
+    assert any("injected-parameters" in cell["metadata"].get("tags", []) for cell in notebook["cells"])
+    rows = pd.read_csv(tmp_path / "o" / "results.csv")
+    again = subprocess.run(command(*arguments), capture_output=True, text=True, cwd=tmp_path)
+    assert "2 of 2 epochs were done before" in again.stdout
+    assert pd.read_csv(tmp_path / "o" / "results.csv").equals(rows)
+    printed = subprocess.run(command("report", "--out", str(tmp_path / "o")), capture_output=True, text=True)
+    assert "digits-quick" in printed.stdout
+    assert "paper's error %" in printed.stdout
+
+
+def test_interrupted_command_line_says_how_to_go_on(tmp_path):
+    process = subprocess.Popen(
+        command("replay", "digits-quick", "--out", str(tmp_path), "--device", "cpu"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    checkpoint, deadline = tmp_path / "digits-quick-0" / "baseline.safetensors", time.monotonic() + 90
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(2)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "keeps every finished epoch; the same command goes on from there" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["replay", "digit-quick"], "did you mean 'digits-quick'"),
+        (["replay", "digits-quick", "--data", "nowhere"], "no data 'nowhere'"),
+        (["replay", "digits-quick", "--device", "cuda:9"], "use 'cpu' or 'auto'"),
+        (["replay", "digits-quick", "--set", "retrain.epoch=1"], "did you mean 'epochs'"),
+        (["report", "--out", "nowhere"], None),
+    ],
+)
+def test_wrong_command_lines_are_one_sentence(arguments, sentence, tmp_path):
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, cwd=tmp_path)
+    assert "Traceback" not in done.stderr
+    if sentence:
+        assert done.returncode == 1
+        assert sentence in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(Path(tmp_path).glob("**/run.json"))

@@ -1,0 +1,127 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from prunelab import load_model, make_plan, prune, silence, trace
+from prunelab.operators import RULES, rule
+
+X = torch.zeros(1, 3, 32, 32)
+IMAGENET = torch.zeros(1, 3, 64, 64)
+
+
+def test_layers_are_all_convs_in_forward_order():
+    graph = trace(load_model("resnet34"), IMAGENET)
+    assert len(graph.layers) == 36
+    assert graph.layers[:3] == ["conv1", "layer1.0.conv1", "layer1.0.conv2"]
+    assert graph.shapes["layer2.0.downsample.0"].paper_name == "shortcut_1"
+    assert graph.find("conv_2") == "layer1.0.conv1"
+    assert graph.find("conv_33") == "layer4.2.conv2"
+
+
+def test_the_projection_shortcut_leads_its_stage():
+    graph = trace(load_model("resnet34"), IMAGENET)
+    group = graph.group_of("layer3.1.conv2")
+    assert group.leader == "layer3.0.downsample.0"  # §3.3, Fig. 4
+    assert set(group.layers) == {group.leader, *(f"layer3.{i}.conv2" for i in range(6))}
+    assert (group.size, group.stage, group.prunable, group.reason) == (256, "stage3", True, "")
+    assert graph.group_of("conv_1").layers == ("conv1", *(f"layer1.{i}.conv2" for i in range(3)))
+
+
+def test_the_leaders_norms_decide():
+    model = load_model("resnet18")
+    graph = trace(model, IMAGENET)
+    norms = model.layer2[0].downsample[0].weight.abs().sum((1, 2, 3))
+    keep = make_plan(graph, {"shortcut_1": 0.5}).keep
+    expected = sorted(norms.topk(64).indices.tolist())
+    assert keep["layer2.0.downsample.0"] == keep["layer2.0.conv2"] == keep["layer2.1.conv2"] == expected
+
+
+def test_option_a_shortcuts_keep_their_maps_and_say_why():
+    graph = trace(load_model("resnet56"), X)
+    free = [group for group in graph.groups if group.prunable]
+    assert [group.leader for group in free] == [f"layer{s}.{i}.conv1" for s in (1, 2, 3) for i in range(9)]
+    assert "option A" in graph.group_of("conv_1").reason
+    assert graph.stages == ["stage1", "stage2", "stage3"]
+
+
+def test_what_the_model_returns_stays():
+    group = trace(load_model("squeezenet1_1"), IMAGENET).group_of("classifier.1")
+    assert not group.prunable
+    assert "the model returns its maps" in group.reason
+
+
+def test_a_grouped_convolution_is_refused_by_name():
+    group = trace(load_model("resnext50_32x4d"), IMAGENET).group_of("layer1.0.conv2")
+    assert "layer1.0.conv2" in group.reason
+    assert "groups=32" in group.reason
+
+
+class Odd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3)
+
+    def forward(self, x):
+        return self.b(torch.roll(self.a(x), 1, 1)).mean((2, 3))
+
+
+def test_an_unknown_operator_refuses_its_maps_and_can_be_taught():
+    assert "roll" in trace(Odd(), X).group_of("a").reason
+
+    @rule("roll")
+    def roll(call):
+        return call.maps[0].labels.roll(call.args[1], call.args[2])
+
+    try:
+        assert trace(Odd(), X).group_of("a").prunable
+    finally:
+        del RULES["roll"]
+
+
+class Shared(nn.Module):
+    """A conv used twice, concatenation, a squeeze-and-excite gate of linear layers, a mask, a flattened map."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.twice = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.down, self.up = nn.Linear(16, 4), nn.Linear(4, 16)
+        self.last, self.head = nn.Conv2d(16, 6, 3, stride=4), nn.Linear(6 * 64, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = torch.cat([x, self.twice(F.relu(self.twice(x)))], 1)
+        gate = torch.sigmoid(self.up(F.relu(self.down(x.mean((2, 3))))))[:, :, None, None]
+        return self.head(torch.flatten(self.last(x * gate * x.mean(1, keepdim=True)), 1))
+
+
+def test_shared_modules_and_flattened_maps():
+    model, x = Shared().double(), torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    graph = trace(model, X)
+    assert graph.group_of("last").prunable
+    plan = make_plan(graph, {"*": 0.4})
+    assert len(plan.keep["last"]) == 3
+    assert torch.allclose(prune(model, plan)(x), silence(model, plan)(x), rtol=1e-10)
+
+
+def test_what_cannot_be_traced_says_so():
+    class Branches(nn.Module):
+        def forward(self, x):
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(ValueError, match="Branches cannot be traced"):
+        trace(Branches(), X)
+    with pytest.raises(ValueError, match=r"does not take an input of shape \(1, 4, 8, 8\)"):
+        trace(load_model("resnet20"), torch.zeros(1, 4, 8, 8))
+    with pytest.raises(ValueError, match="has no convolution"):
+        trace(nn.Linear(3, 3), torch.zeros(1, 3))
+
+
+def test_tracing_changes_nothing():
+    model = load_model("resnet20").train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    graph = trace(model, torch.ones(4, 3, 32, 32))
+    assert graph.model is model
+    assert model.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert "27 of 30 groups can be pruned" in repr(trace(load_model("resnet56"), X))

@@ -1,0 +1,76 @@
+import re
+
+import pytest
+
+from prunelab import TrainSettings, load_recipe
+from prunelab.recipe import recipe_names
+
+PLAIN = ["vgg16", "resnet56", "resnet110", "resnet34"]
+PRUNED = [
+    "vgg16-pruned-a",
+    *(f"resnet{d}-pruned-{v}" for d in (56, 110) for v in "ab"),
+    *(f"resnet34-pruned-{v}" for v in "abc"),
+]
+SCRATCH = [f"{name}-scratch" for name in ("vgg16-pruned-a", "resnet56-pruned-b", "resnet110-pruned-b")]
+
+
+def test_every_row_of_table_1_has_a_recipe():
+    assert set(recipe_names()) == {*PLAIN, *PRUNED, *SCRATCH, "digits-quick"}
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        assert recipe.name == name
+        assert (recipe.paper or name) == name
+    for name in PRUNED[:5]:
+        assert load_recipe(name).retrain == TrainSettings(
+            epochs=40, lr=0.001, milestones=(), weight_decay=load_recipe(name).baseline.weight_decay
+        )
+    assert all(load_recipe(name).scratch == "E" and load_recipe(name).retrain is None for name in SCRATCH)
+
+
+def test_changes():
+    recipe = load_recipe(
+        "resnet56-pruned-b", ["retrain.epochs=2", "prune.ratios.stage1=0.5", "data.label=CIFAR-10 (JPEG)", "scratch=B"]
+    )
+    assert recipe.retrain.epochs == 2
+    assert recipe.prune.all_ratios["stage1"] == 0.5
+    assert recipe.prune.all_ratios["conv_16"] == 0
+    assert (recipe.data.label, recipe.scratch) == ("CIFAR-10 (JPEG)", "B")
+
+
+def test_own_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: resnet56-pruned-a\ntitle: mine\nretrain: {epochs: 3}\nprune: {ratios: {stage2: 0.2}}\n")
+    recipe = load_recipe(path)
+    assert (recipe.name, recipe.retrain.epochs, recipe.retrain.lr) == ("mine", 3, 0.001)
+    assert recipe.prune.all_ratios == {"stage2": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("title: x\nmodel: {name: a}\nprunes: {}", "unknown key 'prunes'; did you mean 'prune'"),
+        ("title: x\nmodel: {name: a}\nretrain: {epoch: 3}", "unknown key 'retrain.epoch'; did you mean 'epochs'"),
+        ("title: x\nmodel: {name: a}\nretrain: {epochs: -3}", "epochs must be a whole number of at least 0"),
+        ("title: x\nmodel: {name: a}\nprune: {ratios: {stage1: much}}", "'prune.ratios.stage1'"),
+        ("model: {name: a}", "'title' is missing"),
+        ("extends: resnet65", "unknown recipe 'resnet65'; did you mean 'resnet56'"),
+        ("- a\n- b", "must hold keys and values"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_bad_files(tmp_path, text, sentence):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        load_recipe(path)
+
+
+def test_bad_names_and_changes():
+    with pytest.raises(ValueError, match="did you mean 'digits-quick'"):
+        load_recipe("digit-quick")
+    with pytest.raises(FileNotFoundError, match=r"no recipe file none.yaml"):
+        load_recipe("none.yaml")
+    with pytest.raises(ValueError, match=r"unknown key 'retrain.epohcs'; did you mean 'epochs'"):
+        load_recipe("digits-quick", ["retrain.epohcs=2"])
+    with pytest.raises(ValueError, match="key=value"):
+        load_recipe("digits-quick", ["retrain.epochs"])

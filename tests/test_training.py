@@ -1,0 +1,149 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import QUICK
+
+from prunelab import TrainSettings, evaluate, load_model, train
+from prunelab.checkpoint import hash_tensors
+
+
+def fresh():
+    torch.manual_seed(0)
+    return load_model("resnet20")
+
+
+def test_learning_rates_are_the_papers():
+    settings = TrainSettings()
+    assert [settings.lr_at(epoch) for epoch in (0, 79, 80, 119, 120, 159)] == pytest.approx(
+        [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
+    )
+
+
+def test_evaluate_counts(digits):
+    model = fresh().train()
+    found = evaluate(model, digits.val, batch_size=50)
+    assert model.training
+    model.eval()
+    with torch.inference_mode():
+        images, labels = next(digits.val.batches(len(digits.val)))
+        logits = model(images)
+    assert found.correct == (logits.argmax(1) == labels).sum()
+    assert found.total == len(digits.val)
+    assert found.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-4)
+    assert found.accuracy == found.correct / found.total
+
+
+def test_training_learns_and_repeats(few_digits):
+    first, second = fresh(), fresh()
+    history = train(first, few_digits, replace(QUICK, epochs=8))
+    again = train(second, few_digits, replace(QUICK, epochs=8))
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
+    assert history["test_accuracy"].iloc[-1] > 0.3
+    assert hash_tensors(first.state_dict()) == hash_tensors(second.state_dict())
+    assert history.drop(columns="seconds").equals(again.drop(columns="seconds"))
+
+
+class Stop(Exception):
+    pass
+
+
+def test_resuming_gives_the_same_weights_bit_for_bit(few_digits, tmp_path):
+    whole = fresh()
+    history = train(whole, few_digits, QUICK)
+
+    def stop(row):
+        if row["epoch"] == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(fresh(), few_digits, QUICK, checkpoint=tmp_path / "c", on_epoch=stop)
+    torch.manual_seed(99)  # neither fresh weights nor the global generator matter any more
+    resumed = load_model("resnet20")
+    rest = train(resumed, few_digits, QUICK, checkpoint=tmp_path / "c")
+    assert hash_tensors(resumed.state_dict()) == hash_tensors(whole.state_dict())
+    assert rest.drop(columns="seconds").equals(history.drop(columns="seconds"))
+    loaded = load_model("resnet20")
+    train(loaded, few_digits, QUICK, checkpoint=tmp_path / "c", on_epoch=lambda row: pytest.fail("worked twice"))
+    assert hash_tensors(loaded.state_dict()) == hash_tensors(whole.state_dict())
+
+
+SCRIPT = """
+import sys, torch
+from conftest import QUICK, few
+from prunelab import load_data, load_model, train
+from prunelab.checkpoint import hash_tensors
+torch.manual_seed(0)
+torch.set_num_threads(1)
+model = load_model("resnet20")
+train(model, few(load_data("digits", device="cpu")), QUICK, checkpoint=sys.argv[1])
+print(hash_tensors(model.state_dict()))
+"""
+
+
+def test_killed_at_any_moment(tmp_path):
+    def run(checkpoint, kill_after=None):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(checkpoint)],
+            stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.path.dirname(__file__)}, text=True,
+        )  # fmt: skip
+        if kill_after is not None:
+            deadline = time.monotonic() + 60
+            while not checkpoint.exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            time.sleep(kill_after)
+            process.send_signal(signal.SIGKILL)
+        return process.communicate()[0].strip()
+
+    whole = run(tmp_path / "whole")
+    run(tmp_path / "killed", kill_after=0.2)  # in the second epoch
+    assert run(tmp_path / "killed") == whole != ""
+    assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith(".")) == ["killed", "whole"]
+
+
+def test_checkpoints_of_something_else_are_refused(few_digits, tmp_path):
+    path = tmp_path / "c"
+    one = replace(QUICK, epochs=1)
+    train(fresh(), few_digits, one, checkpoint=path)
+    with pytest.raises(ValueError, match=r"made with other settings: lr 0.02, not 0.5"):
+        train(fresh(), few_digits, replace(one, lr=0.5), checkpoint=path)
+    with pytest.raises(ValueError, match="holds another network"):
+        train(load_model("resnet32"), few_digits, one, checkpoint=path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        train(fresh(), few_digits, one, checkpoint=path)
+    path.write_bytes(whole[:-5] + b"12345")
+    with pytest.raises(ValueError, match="was altered"):
+        train(fresh(), few_digits, one, checkpoint=path)
+
+
+def test_interrupting_says_how_to_resume(few_digits, tmp_path):
+    def interrupt(row):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match=r"stopped after 1 of 3 epochs; .*the same call goes on from there"):
+        train(fresh(), few_digits, QUICK, checkpoint=tmp_path / "c", on_epoch=interrupt)
+
+
+def test_bad_settings(few_digits):
+    with pytest.raises(ValueError, match="lr must be above 0"):
+        TrainSettings(lr=0)
+    with pytest.raises(ValueError, match="epochs must be a whole number"):
+        TrainSettings(epochs=1.5)
+    with pytest.raises(ValueError, match="milestones are fractions"):
+        TrainSettings(milestones=(80, 120))
+    with pytest.raises(ValueError, match="precision must be one of"):
+        TrainSettings(precision="fp8")
+    with pytest.raises(ValueError, match="training diverged; a smaller lr"):
+        train(fresh(), few_digits, replace(QUICK, lr=1e20))
+
+
+def test_bfloat16_and_channels_last_train(few_digits):
+    history = train(fresh(), few_digits, replace(QUICK, epochs=1, precision="bfloat16", channels_last=True))
+    assert history["train_loss"].notna().all()
