@@ -34,7 +34,7 @@ replay: $(READY) ## run the main job: train, prune, retrain and report a small n
 
 test: $(READY) lint ## run every check: lint, types, tests, notebooks
 	$(BIN)/python -m pytest -p no:nbval tests
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
+	PRUNELAB_RUNS=$$(mktemp -d) $(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

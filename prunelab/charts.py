@@ -51,7 +51,7 @@ def _render(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
     return shown if picture is None else {**shown, "image/png": base64.b64encode(picture).decode()}
 
 
-def render_png(chart: alt.TopLevelMixin | dict[str, Any], scale: float = 1.5) -> bytes | None:
+def render_png(chart: alt.TopLevelMixin | dict[str, Any], scale: float = 1.2) -> bytes | None:
     """A chart as a small PNG, or None where vl-convert is not installed."""
     try:
         import vl_convert
@@ -62,16 +62,16 @@ def render_png(chart: alt.TopLevelMixin | dict[str, Any], scale: float = 1.5) ->
     spec = chart if isinstance(chart, dict) else chart.to_dict()
     drawn = Image.open(io.BytesIO(vl_convert.vegalite_to_png(spec, scale=scale))).convert("RGB")
     buffer = io.BytesIO()
-    drawn.quantize(128).save(buffer, "PNG", optimize=True)  # a quarter of the size, and no visible difference
+    drawn.quantize(64).save(buffer, "PNG", optimize=True)  # a quarter of the size, and no visible difference
     return buffer.getvalue()
 
 
 def filter_norms(ranked: pd.DataFrame, *, columns: int = 3) -> alt.FacetChart:
     """Sorted filter norms, a line for each conv and a panel for each stage, as in Fig. 2(a). `rank_filters` in."""
     fates = ["kept", "removed", "fixed"]
-    names = {"kept": "kept", "removed": "removed", "fixed": "cannot be removed"}
+    names = {"kept": "kept", "removed": "removed", "fixed": "must stay"}
     scale = alt.Scale(domain=[names[f] for f in fates], range=[COLOURS[f] for f in fates])
-    shown = ["paper_name", "layer", "stage", "filter", "score", "rank", "share"]
+    shown = ["paper_name", "stage", "filter", "rank", "share"]
     frame = ranked[shown].round(3).assign(fate=ranked["fate"].map(names))
     table = alt.InlineData(
         values=frame.to_csv(index=False), format=alt.CsvDataFormat(type="csv")
@@ -79,8 +79,8 @@ def filter_norms(ranked: pd.DataFrame, *, columns: int = 3) -> alt.FacetChart:
     base = alt.Chart(table).encode(
         x=alt.X("rank:Q", title="rank / filters of the layer", axis=alt.Axis(format="%")),
         y=alt.Y("share:Q", title="norm / largest norm", scale=alt.Scale(domain=[0, 1])),
-        detail="layer:N",
-        tooltip=["paper_name:N", "layer:N", "filter:Q", alt.Tooltip("score:Q", format=".3f"), "fate:N"],
+        detail="paper_name:N",
+        tooltip=["paper_name:N", "filter:Q", alt.Tooltip("share:Q", format=".3f"), "fate:N"],
     )
     lines = base.mark_line(strokeWidth=1, color="#cccccc")
     points = base.mark_circle(size=22, opacity=0.9).encode(

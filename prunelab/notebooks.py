@@ -91,7 +91,7 @@ def refresh(paths: Sequence[str | Path]) -> None:
                 resources={"metadata": {"path": str(path.parent)}},
             ).execute()  # fmt: skip
         clean(notebook)
-        write_whole(path, nbformat.writes(notebook) + "\n")
+        write_whole(path, nbformat.writes(notebook).replace(runs, "data/runs") + "\n")
 
 
 def clean(notebook: Any) -> None:

@@ -1,19 +1,14 @@
-"""Small networks and data shared by the tests."""
+"""Fixtures that the tests share."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from small import few, make_folder, shake
 from torch import nn
 
-from prunelab import DataSplits, TrainSettings, load_data, load_model
-from prunelab.batches import Split
-
-CIFAR = (1, 3, 32, 32)
-QUICK = TrainSettings(epochs=3, lr=0.02, batch_size=64, milestones=(0.67,))
+from prunelab import DataSplits, load_data, load_model
 
 
 @pytest.fixture(autouse=True)
@@ -26,33 +21,9 @@ def digits() -> DataSplits:
     return load_data("digits", device="cpu")
 
 
-def few(data: DataSplits) -> DataSplits:
-    """A small part of a data set, enough to train on."""
-    sizes = {"train": 256, "val": 60, "test": 60}
-    parts = {
-        part: replace(split, images=split.images[:n], labels=split.labels[:n])
-        for part, n in sizes.items()
-        if isinstance(split := getattr(data, part), Split)
-    }
-    return replace(data, fingerprint="few " + data.fingerprint, **parts)
-
-
 @pytest.fixture(scope="session")
 def few_digits(digits: DataSplits) -> DataSplits:
     return few(digits)
-
-
-def shake(model: nn.Module) -> nn.Module:
-    """Batch norms as after training: with a shift, so that a removed map is not a zero map."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                module.weight.uniform_(0.5, 1.5, generator=generator)
-                module.bias.normal_(0, 0.3, generator=generator)
-                module.running_mean.normal_(0, 0.3, generator=generator)
-                module.running_var.uniform_(0.5, 1.5, generator=generator)
-    return model
 
 
 @pytest.fixture
@@ -68,12 +39,3 @@ def make_model() -> Callable[..., nn.Module]:
 def folder(tmp_path: Path) -> Path:
     """An image folder of two classes, 12 training and 4 test images of 32×32 pixels each."""
     return make_folder(tmp_path / "pictures")
-
-
-def make_folder(path: Path, size: tuple[int, int] = (32, 32), counts: tuple[int, int] = (12, 4)) -> Path:
-    for part, count in zip(("train", "test"), counts, strict=True):
-        for shade, name in ((60, "cats"), (180, "dogs")):
-            (path / part / name).mkdir(parents=True)
-            for i in range(count):
-                Image.new("RGB", size, (shade, shade + i, i)).save(path / part / name / f"{i}.png")
-    return path

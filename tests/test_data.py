@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from conftest import make_folder
 from PIL import Image
+from small import make_folder
 
 import prunelab.data
 from prunelab import load_data

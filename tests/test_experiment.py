@@ -83,7 +83,7 @@ def test_classes_must_agree(folder, tmp_path):
 
 
 def test_imagenet_rows_run_on_a_folder_of_large_images(tmp_path):
-    from conftest import make_folder
+    from small import make_folder
 
     from prunelab import load_model
     from prunelab.checkpoint import save_weights

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import QUICK
+from small import QUICK
 
 from prunelab import TrainSettings, evaluate, load_model, train
 from prunelab.checkpoint import hash_tensors
@@ -75,7 +75,7 @@ def test_resuming_gives_the_same_weights_bit_for_bit(few_digits, tmp_path):
 
 SCRIPT = """
 import sys, torch
-from conftest import QUICK, few
+from small import QUICK, few
 from prunelab import load_data, load_model, train
 from prunelab.checkpoint import hash_tensors
 torch.manual_seed(0)

@@ -1,0 +1,3 @@
+from jupyter_page import jupyter, page
+
+__all__ = ["jupyter", "page"]

@@ -1,0 +1,120 @@
+"""A JupyterLab on loopback and a Chromium that reaches nothing else."""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+REPOSITORY = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The address and the token of a server on a copy of the notebooks and the checkpoints."""
+    root, state = tmp_path_factory.mktemp("root"), tmp_path_factory.mktemp("state")
+    (root / "notebooks").mkdir()
+    for path in (REPOSITORY / "notebooks").glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:  # nothing stored may be taken for something run
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        nbformat.write(notebook, root / "notebooks" / path.name)
+    shutil.copytree(REPOSITORY / "data" / "checkpoints", root / "data" / "checkpoints")
+    settings = state / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text(
+        json.dumps({"fetchNews": "false", "checkForUpdates": False})
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token = secrets.token_hex(16)
+    folders = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "run", "IPYTHONDIR": "ipython",
+               "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}  # fmt: skip
+    options = {"ServerApp.ip": "127.0.0.1", "ServerApp.port": port, "IdentityProvider.token": token,
+               "ServerApp.root_dir": root, "LabApp.extension_manager": "readonly"}  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        *(f"--{k}={v}" for k, v in options.items()),
+    ]
+    environment = {**os.environ, **{name: str(state / folder) for name, folder in folders.items()}}
+    with (state / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"{address}/api/status?token={token}", timeout=1)
+                break
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+        yield address, token
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page of a Chromium that reaches loopback only; `page.blocked` and `page.errors` say what it wanted and said."""
+    if CHROMIUM is None:
+        pytest.fail("no Chromium on this machine: apt-get install chromium (.ci/run does)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        context = browser.new_context(viewport={"width": 1280, "height": 3600})
+        opened = context.new_page()
+        opened.blocked, opened.errors = [], []  # type: ignore[attr-defined]
+        context.route(
+            re.compile(r"^https?://(?!127\.0\.0\.1)"), lambda r: (opened.blocked.append(r.request.url), r.abort())
+        )  # type: ignore[attr-defined]
+        opened.on("console", lambda m: opened.errors.append(m.text) if m.type == "error" else None)  # type: ignore[attr-defined]
+        yield opened
+        browser.close()
+
+
+def run_all(page: Page, jupyter: tuple[str, str], notebook: str) -> None:
+    """Open a notebook and run all its cells."""
+    address, token = jupyter
+    page.goto(f"{address}/doc/tree/notebooks/{notebook}?token={token}&reset")
+    expect(page.locator(".jp-Notebook-ExecutionIndicator")).to_have_attribute("data-status", "idle", timeout=90_000)
+    first = page.locator(".jp-CodeCell .jp-InputArea-prompt").first
+    for _ in range(5):  # Run All right after the kernel is idle can be dropped without a word
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        try:
+            expect(first).not_to_have_text("[ ]:", timeout=4000)
+            break
+        except AssertionError:
+            question = page.locator(".jp-Dialog button.jp-mod-accept")  # "Select Kernel", when it came too early
+            if question.count():
+                question.click()
+    last = page.locator(".jp-CodeCell .jp-InputArea-prompt").last
+    expect(last).to_have_text(re.compile(r"\[\d+\]:"), timeout=120_000)

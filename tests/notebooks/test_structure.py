@@ -1,0 +1,37 @@
+"""The rules that every notebook keeps (they are run and compared by nbval)."""
+
+import ast
+from pathlib import Path
+
+import nbformat
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_structure(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata["kernelspec"]["name"] == "python3"
+    assert "widgets" not in notebook.metadata
+    assert path.stat().st_size < 150_000
+    assert notebook.cells[0].source.startswith("# ")
+    assert "?**" in notebook.cells[0].source  # the question
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    parameters = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    assert len(parameters) == 1
+    for line in parameters[0].source.splitlines():
+        assert ": " in line.split("=")[0], line
+        assert "  # " in line, line
+    for cell in code:
+        assert len(cell.source.splitlines()) <= 15
+        assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in ast.parse(cell.source).body)
+        assert cell.execution_count, "stored without outputs, so nbval would compare nothing: make notebooks"
+        assert not any(output.output_type == "error" for output in cell.outputs)
+
+
+def test_some_numbers_are_compared():
+    for path in NOTEBOOKS:
+        tags = [tag for cell in nbformat.read(path, as_version=4).cells for tag in cell.metadata.get("tags", [])]
+        assert "nbval-check-output" in tags, path.stem

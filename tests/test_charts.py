@@ -1,0 +1,70 @@
+import io
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from prunelab import charts, load_model, make_plan, measure_cost, rank_filters, trace
+
+
+@pytest.fixture(scope="module")
+def graph():
+    torch.manual_seed(0)
+    return trace(load_model("resnet20"), torch.zeros(1, 3, 32, 32))
+
+
+HISTORY = pd.DataFrame(
+    {
+        "kind": ["baseline"] * 2,
+        "epoch": [1, 2],
+        "train_accuracy": [0.5, 0.8],
+        "val_accuracy": [0.4, 0.7],
+        "test_accuracy": [0.4, 0.6],
+    }
+)
+MEASURED = pd.DataFrame(
+    {"layer": ["stage1"] * 2, "ratio": [0, 0.5], "removed": [0, 8], "filters": [16, 16], "correct": [90, 40], "total": [100, 100], "accuracy": [0.9, 0.4], "loss": [0.1, 2.0]}
+)  # fmt: skip
+ROWS = pd.DataFrame(
+    {"recipe": "r", "kind": ["baseline", "pruned"], "seed": 0, "test_accuracy": [0.9, 0.4], "flops": [4e7, 3e7]}
+)
+
+
+def all_charts(graph):
+    plan = make_plan(graph, {"stage1": 0.3})
+    return {
+        "filter_norms": charts.filter_norms(rank_filters(graph, plan)),
+        "layer_cost": charts.layer_cost(measure_cost(graph, plan)),
+        "sensitivity": charts.sensitivity(MEASURED),
+        "learning_curves": charts.learning_curves(HISTORY),
+        "tradeoff": charts.tradeoff(ROWS),
+    }
+
+
+def test_every_chart_is_drawn(graph):
+    for name, chart in all_charts(graph).items():
+        picture = Image.open(io.BytesIO(charts.render_png(chart)))
+        assert picture.width > 300, name
+        assert sum(count > 0 for count in picture.convert("L").histogram()) > 8, name  # not blank
+        assert chart.to_dict()["title"], name
+
+
+def test_charts_show_without_a_network_and_the_same_each_time(graph):
+    spec = charts.filter_norms(rank_filters(graph)).to_dict()
+    shown = charts._render(spec)
+    assert set(shown) == {"application/vnd.vegalite.v5+json", "image/png", "text/plain"}
+    assert shown["text/plain"] == "<chart: Sorted filter norms, one line for each conv>"
+    assert shown == charts._render(spec)
+
+
+def test_without_vl_convert_the_picture_is_left_out(graph, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    assert "image/png" not in charts._render(charts.tradeoff(ROWS).to_dict())
+
+
+def test_colours_mean_fates(graph):
+    spec = str(charts.filter_norms(rank_filters(graph, make_plan(graph, {"*": 0.5}))).to_dict())
+    assert all(charts.COLOURS[fate] in spec for fate in ("kept", "removed", "fixed"))

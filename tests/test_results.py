@@ -1,0 +1,35 @@
+import pandas as pd
+
+from prunelab.results import compare_with_paper, gather_rows, paper_dir, read_paper, read_rows
+
+
+def row(kind, seed, accuracy, **more):
+    return {
+        "recipe": "vgg16-pruned-a", "paper": "vgg16-pruned-a", "kind": kind, "dataset": "CIFAR-10 (JPEG)", "seed": seed,
+        "device": "cpu", "test_accuracy": accuracy, "test_accuracy_best": accuracy + 0.01, "flops": 2.06e8, "params": 5.4e6,
+        "flops_removed": 0.342, "params_removed": 0.64, "epochs": 40, "weights": f"{kind}{seed}", "start": "trained",
+    } | more  # fmt: skip
+
+
+def test_rows_replace_those_of_the_same_run(tmp_path):
+    path = tmp_path / "r.csv"
+    gather_rows(pd.DataFrame([row("baseline", 0, 0.9), row("retrained", 0, 0.8)]), path)
+    gather_rows(pd.DataFrame([row("retrained", 0, 0.85), row("retrained", 1, 0.87)]), path)
+    rows = read_rows(path, tmp_path / "none.csv")
+    assert len(rows) == 3
+    assert rows.set_index(["kind", "seed"]).loc[("retrained", 0), "test_accuracy"] == 0.85
+    assert read_rows(tmp_path / "none.csv").empty
+
+
+def test_beside_the_paper():
+    rows = pd.DataFrame(
+        [row("baseline", s, 0.92) for s in (0, 1)]
+        + [row("retrained", 0, 0.91), row("retrained", 1, 0.93), row("scratch-E", 0, 0.9)]
+    )
+    table = compare_with_paper(rows, read_paper(paper_dir())).set_index("network")
+    assert table.loc["retrained", "n"] == 2
+    assert table.loc["retrained", "error %"] == "8.00 ± 1.41"
+    assert table.loc["retrained", "best %"] == "7.00 ± 1.41"
+    assert table.loc["retrained", "change"] == "0.00 ± 1.41"
+    assert list(table["paper's error %"]) == ["6.75", "6.60", "6.88"]
+    assert table.loc["retrained", "paper removed %"] == "34.2"
