@@ -104,17 +104,30 @@ def run_all(page: Page, jupyter: tuple[str, str], notebook: str) -> None:
     """Open a notebook and run all its cells."""
     address, token = jupyter
     page.goto(f"{address}/doc/tree/notebooks/{notebook}?token={token}&reset")
-    expect(page.locator(".jp-Notebook-ExecutionIndicator")).to_have_attribute("data-status", "idle", timeout=90_000)
-    first = page.locator(".jp-CodeCell .jp-InputArea-prompt").first
-    for _ in range(5):  # Run All right after the kernel is idle can be dropped without a word
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    prompts = page.locator(".jp-CodeCell .jp-InputArea-prompt")
+    expect(prompts.first).to_be_visible(timeout=60_000)
+    _wait_for_kernel(address, token)
+    expect(page.locator(".jp-Notebook-ExecutionIndicator")).to_have_attribute("data-status", "idle", timeout=60_000)
+    question = page.locator(".jp-Dialog button.jp-mod-accept")  # "Select Kernel", now and then
+    for _ in range(40):
+        if question.count():
+            question.click()
+        if prompts.first.text_content() == "[ ]:":  # Run All can be dropped without a word
+            page.get_by_role("menuitem", name="Run", exact=True).click()
+            page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         try:
-            expect(first).not_to_have_text("[ ]:", timeout=4000)
-            break
+            expect(prompts.last).to_have_text(re.compile(r"\[\d+\]:"), timeout=4000)
+            return
         except AssertionError:
-            question = page.locator(".jp-Dialog button.jp-mod-accept")  # "Select Kernel", when it came too early
-            if question.count():
-                question.click()
-    last = page.locator(".jp-CodeCell .jp-InputArea-prompt").last
-    expect(last).to_have_text(re.compile(r"\[\d+\]:"), timeout=120_000)
+            continue
+    raise AssertionError(f"{notebook} did not run to its end: {prompts.all_text_contents()}")
+
+
+def _wait_for_kernel(address: str, token: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with urllib.request.urlopen(f"{address}/api/sessions?token={token}", timeout=5) as answer:
+            states = [session["kernel"]["execution_state"] for session in json.load(answer)]
+        if "idle" in states:
+            return
+        time.sleep(0.2)
