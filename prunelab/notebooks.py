@@ -15,11 +15,20 @@ QUIET = ["--IPKernelApp.log_level=ERROR"]  # a kernel warns at every start that 
 
 def find_notebook(name: str) -> Path:
     """The path of a notebook that comes with prunelab, in a checkout or an installed package."""
+    return _find(Path("notebooks") / f"{name}.ipynb")
+
+
+def find_weights(name: str) -> Path:
+    """The path of weights that we trained and ship in data/checkpoints."""
+    return _find(Path("data") / "checkpoints" / f"{name}.safetensors")
+
+
+def _find(path: Path) -> Path:
     package = Path(__file__).parent
-    for folder in (package.parent / "notebooks", package / "notebooks"):
-        if (folder / f"{name}.ipynb").exists():
-            return folder / f"{name}.ipynb"
-    raise FileNotFoundError(f"there is no notebook {name}.ipynb in {package.parent / 'notebooks'}")
+    for folder in (package.parent, package):
+        if (folder / path).exists():
+            return folder / path
+    raise FileNotFoundError(f"there is no {path} in {package.parent}")
 
 
 def check_parameters() -> None:
