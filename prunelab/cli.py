@@ -10,12 +10,12 @@ import typer
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command()
-def lab() -> None:
-    """Open JupyterLab on the lab notebook."""
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def lab(context: typer.Context) -> None:
+    """Open JupyterLab on the lab notebook; options of JupyterLab (--no-browser, --port 8890) pass through."""
     from prunelab.notebooks import find_notebook
 
-    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", str(find_notebook("lab"))]))
+    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", str(find_notebook("lab")), *context.args]))
 
 
 @app.command()

@@ -4,8 +4,9 @@ import math
 
 import pandas as pd
 
-from prunelab.graph import ChannelGraph, Cut, Layer
+from prunelab.graph import ChannelGraph, Cut
 from prunelab.plan import PruningPlan
+from prunelab.tracing import Layer
 
 
 def measure_cost(graph: ChannelGraph, plan: PruningPlan | None = None, *, shortcuts: bool = True) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from prunelab.latency import measure_latency
 from prunelab.models import initialise, load_model
 from prunelab.plan import PruningPlan, make_plan, resolve_ratios
 from prunelab.recipe import Recipe, dump_recipe, load_recipe
-from prunelab.results import gather_rows
+from prunelab.results import gather_rows, read_rows
 from prunelab.sensitivity import measure_sensitivity
 from prunelab.surgery import prune
 from prunelab.training import TrainSettings, evaluate, train
@@ -206,24 +206,25 @@ class Experiment:
         self.pruned()
         order = ("baseline", "pruned", "retrained", "scratch-E", "scratch-B")
         networks = {kind: self._networks[kind] for kind in order if kind in self._networks}
+        before = read_rows(path)
         hashes = {kind: hash_tensors(model.state_dict()) for kind, model in networks.items()}
-        if path.exists() and dict(pd.read_csv(path)[["kind", "weights"]].to_numpy()) == hashes:
-            rows = pd.read_csv(path)
-        else:
-            batch = 64 if self.data.train.image_size <= 64 else 8
-            times = measure_latency(networks, self.data.image_shape[1:], device=self.device, batch=batch)
-            latency = dict(zip(times["model"], times["median_ms"], strict=True))
-            rows = pd.DataFrame(
-                [
-                    self._row(kind, model)
-                    | {"latency_ms": round(latency[kind], 3), "latency_batch": batch, "weights": hashes[kind]}
-                    for kind, model in networks.items()
-                ]
-            )
-            write_whole(path, rows.to_csv(index=False))
-            rows = pd.read_csv(path)
+        if not set(hashes.items()) <= set(zip(before["kind"], before["weights"], strict=True)):
+            gather_rows(self._measure(networks, hashes), path)
+        rows = read_rows(path)
         gather_rows(rows, self.out / "results.csv")
-        return rows
+        rows = rows[rows["kind"].isin(networks)]
+        return rows.sort_values("kind", key=lambda kinds: kinds.map(order.index), ignore_index=True)
+
+    def _measure(self, networks: dict[str, nn.Module], hashes: dict[str, str]) -> pd.DataFrame:
+        batch = 64 if self.data.train.image_size <= 64 else 8
+        times = measure_latency(networks, self.data.image_shape[1:], device=self.device, batch=batch)
+        latency = dict(zip(times["model"], times["median_ms"].round(3), strict=True))
+        more = {"latency_batch": batch, "threads": torch.get_num_threads()}
+        rows = [
+            self._row(kind, model) | {"latency_ms": latency[kind]} | more | {"weights": hashes[kind]}
+            for kind, model in networks.items()
+        ]
+        return pd.DataFrame(rows)
 
     def files(self) -> dict[str, str]:
         """What the run left in its folder: {file: what it is}."""

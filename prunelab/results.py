@@ -22,7 +22,7 @@ def read_rows(*paths: str | Path) -> pd.DataFrame:
     """The rows of several CSVs of results, each once; an empty frame when none of them exists."""
     frames = [pd.read_csv(path) for path in paths if Path(path).exists()]
     if not frames:
-        return pd.DataFrame(columns=[*KEY, "test_accuracy", "flops", "params"])
+        return pd.DataFrame(columns=[*KEY, "weights", "test_accuracy", "flops", "params"])
     return pd.concat(frames, ignore_index=True).drop_duplicates([*KEY, "weights"]).reset_index(drop=True)
 
 

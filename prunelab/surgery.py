@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from prunelab.graph import ChannelGraph, Cut, copy_with, trace
+from prunelab.graph import ChannelGraph, Cut, trace
 from prunelab.plan import PruningPlan
+from prunelab.tracing import copy_with
 
 
 def prune(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None = None) -> nn.Module:

@@ -36,7 +36,10 @@ def test_replay_leaves_rows_and_files_and_does_nothing_twice(recipe, few_digits,
     monkeypatch.setattr("prunelab.training._train_epoch", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr("prunelab.experiment.measure_latency", lambda *_, **__: pytest.fail("measured again"))
     assert replay(recipe, data=few_digits, device="cpu", out=tmp_path).equals(rows)
-    assert len(pd.read_csv(tmp_path / "results.csv")) == 4
+    part = Experiment(recipe, data=few_digits, device="cpu", out=tmp_path)
+    part.baseline()
+    assert set(part.report()["kind"]) == {"baseline", "pruned"}
+    assert len(pd.read_csv(folder / "rows.csv")) == len(pd.read_csv(tmp_path / "results.csv")) == 4
 
 
 def test_pruned_rows_share_a_baseline(few_digits, tmp_path, monkeypatch):
