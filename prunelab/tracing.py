@@ -39,7 +39,7 @@ def walk(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Channels, dict[s
         traced = fx.symbolic_trace(skeleton)
     except Exception as error:  # whatever the model's own forward raises on a symbolic input
         raise ValueError(
-            f"{type(model).__name__} cannot be traced: {str(error).splitlines()[0]}. "
+            f"{type(model).__name__} cannot be traced: {_first_line(error)}. "
             "Its forward must not branch on values of tensors"
         ) from error
     runner = _Walk(traced)
@@ -49,9 +49,13 @@ def walk(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Channels, dict[s
     except Exception as error:  # whatever an operator raises on such an input
         given = ", ".join(str(tuple(x.shape)) for x in inputs)
         raise ValueError(
-            f"{type(model).__name__} does not take an input of shape {given}: {str(error).splitlines()[0]}"
+            f"{type(model).__name__} does not take an input of shape {given}: {_first_line(error)}"
         ) from error
     return runner.channels, _number(runner.uses, _find_shortcuts(traced))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def copy_with(model: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module:
@@ -105,7 +109,10 @@ class _Walk(fx.Interpreter):
         call = Call(operator, name, module, args, kwargs, shapes, self.channels)
         if isinstance(module, (*CONVS, nn.Linear)):
             self.uses[name] = (module, shapes[0], self.uses[name][2] + 1 if name in self.uses else 1)
-        labels = find_rule(call)(call)
+        try:
+            labels = find_rule(call)(call)
+        except (AttributeError, IndexError, TypeError, RuntimeError) as error:  # used in a way its rule did not expect
+            labels = call.refuse(f"used in a way that its rule does not know ({_first_line(error)})")
         if isinstance(value, Tensor):
             return Maps(value.shape, labels)
         return fx.node.map_aggregate(value, lambda v: _relabel(v, labels))
