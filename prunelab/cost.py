@@ -49,21 +49,22 @@ def _count(layer: Layer, n_in: int, n_out: int) -> tuple[int, int, int]:
 
 
 def total_cost(graph: ChannelGraph, plan: PruningPlan | None = None, *, shortcuts: bool = True) -> pd.DataFrame:
-    """Two rows, before and after: flops (multiply-adds), params (conv and linear), params_all (norms too)."""
+    """Two rows, before and after: flops (multiply-adds), params (conv and linear), params_all (all of the model)."""
     cost = measure_cost(graph, plan, shortcuts=shortcuts)
     cuts = {} if plan is None else graph.cuts(plan.keep)
-    norms = [0, 0]
-    for name, labels in graph.channels.follows.items():
-        values = sum(p.shape[0] > 1 for p in graph.model.get_submodule(name).parameters(recurse=False))
+    counted = cost if shortcuts else measure_cost(graph, plan)
+    gone = int((counted["params"] - counted["params_after"]).sum())
+    for name, labels in graph.channels.follows.items():  # the norms' entries of removed maps
         kept = cuts[name].outputs if name in cuts else None
-        norms[0] += values * len(labels)
-        norms[1] += values * (len(labels) if kept is None else len(kept))
+        values = sum(p.shape[0] > 1 for p in graph.model.get_submodule(name).parameters(recurse=False))
+        gone += 0 if kept is None else values * (len(labels) - len(kept))
+    every = sum(p.numel() for p in graph.model.parameters())
     rows = {
         when: {
             "flops": int(cost[f"flops{suffix}"].sum()),
             "params": int(cost[f"params{suffix}"].sum()),
-            "params_all": int(cost[f"params{suffix}"].sum()) + norm,
+            "params_all": left,
         }
-        for when, suffix, norm in (("before", "", norms[0]), ("after", "_after", norms[1]))
+        for when, suffix, left in (("before", "", every), ("after", "_after", every - gone))
     }
     return pd.DataFrame.from_dict(rows, orient="index")

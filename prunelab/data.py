@@ -127,6 +127,8 @@ def load_data(
     Raises ValueError (folder without classes, one class, a corrupt image), FileNotFoundError (no such data).
     """
     where, source = pick_device(device), check_source(name_or_dir)
+    if image_size is not None and (not isinstance(image_size, int) or image_size < 1):
+        raise ValueError(f"image_size must be a whole number of pixels, at least 1, not {image_size!r}")
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction must be between 0 and 1, not {val_fraction!r}")
     if source == "digits":

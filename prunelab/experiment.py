@@ -76,6 +76,10 @@ class Experiment:
             )
         self._networks: dict[str, nn.Module] = {}
         self._histories: dict[str, pd.DataFrame] = {}
+        if self.recipe.prune is not None:
+            self._plan(self.graph, self.recipe.prune.all_ratios)  # a wrong layer is said before anything is trained
+        for name in self.recipe.sensitivity:
+            self.graph.select(name)
         self._claim_folder()
 
     def _load_data(self, source: str | Path | None) -> DataSplits:

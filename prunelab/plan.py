@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 from warnings import warn
 
@@ -49,19 +50,21 @@ class PruningPlan:
     def from_json(cls, text: str) -> "PruningPlan":
         """The plan of a JSON text; ValueError says what is wrong with it."""
         try:
-            content = json.loads(text)
-            plan = cls(**content)
-            names_agree = plan.keep.keys() == plan.widths.keys()
-        except (json.JSONDecodeError, TypeError, AttributeError) as error:
+            plan = cls(**json.loads(text))
+            agree = plan.keep.keys() == plan.widths.keys()
+            whole = {
+                n: kept == sorted(set(kept)) and kept[0] >= 0 and kept[-1] < plan.widths[n]
+                for n, kept in plan.keep.items()
+                if agree
+            }
+        except (json.JSONDecodeError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(f"this is not a pruning plan ({error})") from error
-        if not names_agree:
+        if not agree:
             raise ValueError("this is not a pruning plan: keep and widths name different layers")
-        for name, kept in plan.keep.items():
-            if not kept or kept != sorted(set(kept)) or not (kept[0] >= 0 and kept[-1] < plan.widths[name]):
-                raise ValueError(
-                    f"the plan's filters of {name} must be sorted, distinct, at least one, and in "
-                    f"0 … {plan.widths[name] - 1}"
-                )
+        for name in (name for name, good in whole.items() if not good):
+            raise ValueError(
+                f"the plan's filters of {name} must be sorted, distinct, and in 0 … {plan.widths[name] - 1}"
+            )
         return plan
 
     def check_graph(self, graph: ChannelGraph) -> None:
@@ -127,6 +130,8 @@ def make_plan(
 
     >>> plan = make_plan(graph, {"stage1": 0.6, "conv_16": 0})
     """
+    if not isinstance(graph, ChannelGraph):
+        raise ValueError(f"make_plan takes the graph of trace(model, example_input), not {type(graph).__name__}")
     check_choice("strategy", strategy, STRATEGIES)
     check_choice("order", order, ORDERS)
     score, channels = find_criterion(criterion), graph.channels
@@ -168,7 +173,7 @@ def resolve_ratios(graph: ChannelGraph, ratios: Mapping[str, float]) -> dict[str
         raise ValueError(f"ratios maps layers or stages to ratios, such as {{'stage1': 0.5}}; got {ratios!r}")
     chosen: dict[str, tuple[int, str, float]] = {}  # leader -> how narrow, the key, its ratio
     for key, ratio in ratios.items():
-        _check_ratio(key, ratio)
+        check_ratio(key, ratio)
         width = 0 if key == "*" else 1 if key in graph.stages else 2
         for group in _select(graph, key, ratio):
             before = chosen.get(group.leader, (-1, "", 0.0))
@@ -188,8 +193,9 @@ def _select(graph: ChannelGraph, key: str, ratio: float) -> list[Group]:
     return graph.select(key)
 
 
-def _check_ratio(key: str, ratio: object) -> None:
-    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 <= ratio < 1:
+def check_ratio(key: str, ratio: object) -> None:
+    """ValueError unless the ratio is a number in [0, 1)."""
+    if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 0 <= float(ratio) < 1:
         raise ValueError(
             f"the ratio of {key!r} must be a number in [0, 1), the fraction of filters removed; got {ratio!r}"
         )

@@ -2,14 +2,15 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from prunelab.plan import check_ratio
 from prunelab.training import RETRAINING, TrainSettings
 
 
@@ -45,6 +46,13 @@ class PruneRecipe(_Section):
     order: str = "smallest"
     rounding: str = "ceil"
     schedule: Literal["once", "layer by layer"] = "once"  # §3.4; the latter retrains after each layer
+
+    @field_validator("ratios")
+    @classmethod
+    def _check_ratios(cls, ratios: dict[str, float]) -> dict[str, float]:
+        for key, ratio in ratios.items():
+            check_ratio(key, ratio)
+        return ratios
 
     @property
     def all_ratios(self) -> dict[str, float]:
@@ -100,8 +108,11 @@ def dump_recipe(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json")
 
 
-def _read(name_or_path: str | Path) -> dict[str, Any]:
+def _read(name_or_path: str | Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
     name = str(name_or_path)
+    if name in above:
+        raise ValueError(f"recipe {above[0]!r} extends itself: {' → '.join((*above, name))}")
+    above = (*above, name)
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
             raise FileNotFoundError(f"there is no recipe file {name}")
@@ -115,10 +126,10 @@ def _read(name_or_path: str | Path) -> dict[str, Any]:
     try:
         own = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"recipe {name!r} is not YAML: {error}") from error
+        raise ValueError(f"recipe {name!r} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(own, dict):
         raise ValueError(f"recipe {name!r} must hold keys and values, such as `model: {{name: resnet20}}`")
-    base = _read(own.pop("extends")) if "extends" in own else {}
+    base = _read(own.pop("extends"), above) if "extends" in own else {}
     return {**_merge(base, own), "name": name}
 
 
@@ -156,7 +167,8 @@ def _explain(error: ValidationError) -> str:
         elif problem["type"] == "missing":
             sentences.append(f"{where!r} is missing")
         else:
-            sentences.append(f"{where!r}: {problem['msg'].removeprefix('Value error, ')}, got {problem['input']!r}")
+            got = "" if isinstance(problem["input"], dict) else f", got {problem['input']!r}"
+            sentences.append(f"{where!r}: {problem['msg'].removeprefix('Value error, ')}{got}")
     return "; ".join(sentences)
 
 
@@ -165,4 +177,4 @@ def _fields(where: tuple[Any, ...]) -> list[str]:
     if not where:
         return list(Recipe.model_fields)
     section = sections.get(where[0])
-    return list(section.model_fields) if section else list(TrainSettings.__dataclass_fields__)
+    return list(section.model_fields) if section else [field.name for field in fields(TrainSettings)]

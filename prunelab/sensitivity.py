@@ -38,6 +38,7 @@ def measure_sensitivity(
     each layer is the whole network. Ratios that remove equally many filters are measured once.
     Raises ValueError for an unknown layer or one that cannot be pruned.
     """
+    layers = [layers] if isinstance(layers, str) else layers
     split = data.val if isinstance(data, DataSplits) else data
     graph = trace(model, torch.zeros(1, 3, split.image_size, split.image_size))
     names: Iterable[str] = [g.leader for g in graph.groups if g.prunable] if layers is None else layers

@@ -55,6 +55,10 @@ def silence(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None =
 
 
 def _find_cuts(model: nn.Module, plan: PruningPlan, graph: ChannelGraph | None) -> dict[str, Cut]:
+    if not isinstance(model, nn.Module) or not isinstance(plan, PruningPlan):
+        raise ValueError(
+            f"prune takes a model and a plan of make_plan, not {type(model).__name__} and {type(plan).__name__}"
+        )
     if graph is None:
         graph = trace(model, tuple(torch.zeros(shape) for shape in plan.input_shapes))
     plan.check_graph(graph)

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from warnings import warn
 
 import torch
 from torch import Tensor, fx, nn
@@ -34,8 +35,8 @@ class Layer:
 
 def walk(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Channels, dict[str, Layer]]:
     """What a run of the model tells of its channels, and its conv and linear layers in forward order."""
-    skeleton = copy_with(model, lambda tensor: tensor).eval()
     try:
+        skeleton = copy_with(model, lambda tensor: tensor).eval()
         traced = fx.symbolic_trace(skeleton)
     except Exception as error:  # whatever the model's own forward raises on a symbolic input
         raise ValueError(
@@ -51,6 +52,7 @@ def walk(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Channels, dict[s
         raise ValueError(
             f"{type(model).__name__} does not take an input of shape {given}: {_first_line(error)}"
         ) from error
+    runner.finish(skeleton)
     return runner.channels, _number(runner.uses, _find_shortcuts(traced))
 
 
@@ -79,6 +81,7 @@ class _Walk(fx.Interpreter):
         super().__init__(traced)
         self.channels = Channels()
         self.uses: dict[str, tuple[nn.Module, torch.Size, int]] = {}  # layer -> module, output shape, uses
+        self.by_hand: set[str] = set()  # modules whose tensors the model's own code reads
         self.beside: dict[fx.Node, Any] = {}  # node -> its value with Maps in place of tensors
 
     def run_node(self, n: fx.Node) -> Any:
@@ -95,7 +98,10 @@ class _Walk(fx.Interpreter):
                     self.channels.refuse(maps.labels, "the model returns its maps, so its user reads them")
             return None
         if not tensors:
+            self._refuse_counting(n, value)
             return value
+        if n.op == "get_attr":
+            self.by_hand.add(str(n.target).rpartition(".")[0])
         if n.op in ("placeholder", "get_attr"):
             what = "the model's input" if n.op == "placeholder" else f"a bare parameter ({n.target})"
             label = self.channels.fix(f"its maps are joined with {what}, which no filter made")
@@ -116,6 +122,41 @@ class _Walk(fx.Interpreter):
         if isinstance(value, Tensor):
             return Maps(value.shape, labels)
         return fx.node.map_aggregate(value, lambda v: _relabel(v, labels))
+
+    def _refuse_counting(self, n: fx.Node, value: Any) -> None:
+        """A number of maps that the model's own code works with would change when some of them go."""
+        source, dim = n.args[0] if n.args else None, n.args[1] if len(n.args) > 1 else None
+        name = getattr(n.target, "__name__", n.target)
+        if name == "getitem" and isinstance(source, fx.Node) and (source.target == "size" or "shape" in source.args):
+            source = source.args[0]
+        elif name not in ("size", "numel"):
+            return
+        maps = self.beside.get(source) if isinstance(source, fx.Node) else None
+        if not isinstance(maps, Maps) or not n.users or isinstance(value, torch.Size):
+            return
+        if name == "numel" or (isinstance(dim, int) and maps.labels.shape[dim] != 1):
+            self.channels.refuse(maps.labels, f"the model's code works with the number of its maps ({n.name})")
+
+    def finish(self, model: nn.Module) -> None:
+        """Refuse the filters of layers whose tensors are used elsewhere too, and say what is not counted."""
+        owners: dict[int, list[str]] = {}
+        for name, module in model.named_modules():  # those that the run left out, too
+            for tensor in module.parameters(recurse=False):
+                owners.setdefault(id(tensor), []).append(name)
+        shared = {name for names in owners.values() if len(names) > 1 for name in names}
+        for table in (self.channels.made, self.channels.reads, self.channels.follows):
+            for name, labels in table.items():
+                if name in shared:
+                    self.channels.refuse(labels, f"{name} shares a parameter with another module")
+                if name in self.by_hand:
+                    self.channels.refuse(labels, f"the model's code reads a tensor of {name} by itself")
+        uncounted = [
+            f"{type(module).__name__} ({name})"
+            for name, module in self.module.named_modules()
+            if name not in self.uses and any(p.ndim > 2 for p in module.parameters(recurse=False))
+        ]
+        if uncounted:
+            warn(f"not counted in the cost, for want of a rule: {', '.join(uncounted)}", stacklevel=4)
 
 
 def _relabel(value: Any, labels: Tensor) -> Any:  # several tensors of one refused operator: one label for all

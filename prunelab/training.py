@@ -51,7 +51,7 @@ class TrainSettings:
 
     def lr_at(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""
-        return self.lr * self.lr_drop ** sum(epoch >= int(m * self.epochs) for m in self.milestones)
+        return self.lr * self.lr_drop ** sum(epoch >= max(int(m * self.epochs), 1) for m in self.milestones)
 
 
 RETRAINING = TrainSettings(epochs=40, lr=0.001, milestones=())  # §4: a quarter of the training, constant rate
@@ -80,6 +80,8 @@ def evaluate(
 
     >>> evaluate(model, data.test).accuracy
     """
+    if not isinstance(split, Split | FileSplit):
+        raise ValueError(f"evaluate takes a split, such as data.test, not {type(split).__name__}")
     device = next(model.parameters()).device
     training = model.training
     correct = torch.zeros((), dtype=torch.long, device=device)
@@ -90,6 +92,7 @@ def evaluate(
             for images, labels in split.batches(batch_size):
                 images, labels = images.to(device), labels.to(device)
                 logits = model(images)
+                _check_outputs(logits, split)
                 correct += (logits.argmax(1) == labels).sum()
                 loss += F.cross_entropy(logits.float(), labels, reduction="sum")
     finally:
@@ -169,6 +172,8 @@ def _train_epoch(
             optimizer.zero_grad(set_to_none=True)
             with _autocast(device, settings.precision):
                 logits = model(images)
+            if not seen:
+                _check_outputs(logits, data.train)
             loss = F.cross_entropy(logits.float(), labels)
             loss.backward()
             optimizer.step()
@@ -192,6 +197,15 @@ def _train_epoch(
         **{f"{name}_{key}": getattr(m, key) for name, m in scores.items() for key in ("loss", "accuracy")},
         "seconds": round(time.perf_counter() - started, 2),
     }
+
+
+def _check_outputs(logits: Tensor, split: Split | FileSplit) -> None:
+    classes = int(split.labels.max()) + 1
+    if logits.ndim != 2 or logits.shape[1] < classes:
+        raise ValueError(
+            f"the model's output has the shape {tuple(logits.shape)}, and the data {classes} classes; it must return "
+            f"logits (n, classes): load_model(..., num_classes={classes})"
+        )
 
 
 def _autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -80,6 +80,16 @@ def test_another_run_in_the_same_folder_is_refused(recipe, few_digits, tmp_path)
         Experiment(other, data=few_digits, device="cpu", out=tmp_path)
 
 
+def test_a_wrong_layer_is_said_before_anything_is_trained_or_written(few_digits, tmp_path):
+    for change, sentence in [
+        ("prune.ratios.stage9=0.5", "unknown layer 'stage9'"),
+        ("sensitivity=[conv_3]", "'conv_3' cannot be pruned"),
+    ]:
+        with pytest.raises(ValueError, match=sentence):
+            Experiment(load_recipe("digits-quick", [change]), data=few_digits, device="cpu", out=tmp_path)
+    assert not list(tmp_path.glob("digits-quick*"))
+
+
 def test_classes_must_agree(folder, tmp_path):
     with pytest.raises(ValueError, match=r"model of 5 classes and pictures has 2; set model.num_classes=2"):
         Experiment("digits-quick", data=folder, device="cpu", out=tmp_path, changes=["model.num_classes=5"])

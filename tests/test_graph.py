@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from prunelab import load_model, make_plan, prune, silence, trace
+from prunelab import load_model, make_plan, prune, silence, total_cost, trace
 from prunelab.operators import RULES, rule
 
 X = torch.zeros(1, 3, 32, 32)
@@ -125,3 +125,65 @@ def test_tracing_changes_nothing():
     assert model.training
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert "27 of 30 groups can be pruned" in repr(trace(load_model("resnet56"), X))
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(3 if i == 0 else 8, 8, 3, padding=1) for i in range(3))
+        self.c.weight = self.b.weight
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.head(self.c(self.b(self.a(x))).mean((2, 3)))
+
+
+class Counting(Tied):
+    def forward(self, x):
+        x = self.a(x)
+        return self.head(self.b(x / x.size(1)).mean((2, 3)))
+
+
+class Unpacking(Tied):
+    def forward(self, x):
+        x = self.a(x)
+        n, channels, _, _ = x.shape
+        return self.head(self.b(x / channels).mean((2, 3)) + n)
+
+
+class Reading(Tied):
+    def forward(self, x):
+        return self.head(self.b(self.a(x)).mean((2, 3))) * self.a.weight.mean()
+
+
+def test_what_the_code_does_by_itself_is_refused():
+    assert "shares a parameter" in trace(Tied(), X).group_of("b").reason
+    for network in (Counting, Unpacking):
+        graph = trace(network(), X)
+        assert "works with the number of its maps" in graph.group_of("a").reason
+        assert "shares a parameter" in graph.group_of("b").reason
+    assert "reads a tensor of a by itself" in trace(Reading(), X).group_of("a").reason
+
+
+def test_batch_size_may_be_read():
+    class Flat(Shared):
+        def forward(self, x):
+            x = self.stem(x)
+            return x.mean((2, 3)).view(x.size(0), -1)
+
+    assert "returns its maps" in trace(Flat(), X).group_of("stem").reason
+
+
+def test_what_is_not_counted_is_said():
+    class Up(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.up = nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 2, 2)
+
+        def forward(self, x):
+            return self.up(self.conv(x))
+
+    with pytest.warns(UserWarning, match=r"not counted in the cost.*ConvTranspose2d \(up\)"):
+        graph = trace(Up(), X)
+    assert "ConvTranspose2d (up)" in graph.group_of("conv").reason
+    assert total_cost(graph).loc["before", "params_all"] == sum(p.numel() for p in Up().parameters())

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -87,6 +88,11 @@ def test_bad_keys_and_choices(graph):
         make_plan(graph, {"*": 0.5}, strategy="gredy")
     with pytest.raises(ValueError, match="ratios maps layers"):
         make_plan(graph, 0.5)
+    with pytest.raises(ValueError, match="takes the graph of trace"):
+        make_plan(graph.model, {"*": 0.5})
+    with pytest.raises(ValueError, match="prune takes a model and a plan"):
+        prune(graph, make_plan(graph, {}))
+    assert make_plan(graph, {"*": np.float32(0.5)}).removed
 
 
 def test_two_ratios_for_tied_layers():
@@ -109,6 +115,7 @@ def test_json(graph):
         ("{", "not a pruning plan"),
         ('{"keep": {}}', "not a pruning plan"),
         ("[]", "not a pruning plan"),
+        ('{"keep": {"a": ["x"]}, "widths": {"a": 3}, "input_shapes": []}', "not a pruning plan"),
     ]:
         with pytest.raises(ValueError, match=sentence):
             PruningPlan.from_json(text)

@@ -52,6 +52,11 @@ def test_own_file(tmp_path):
         ("title: x\nmodel: {name: a}\nretrain: {epoch: 3}", "unknown key 'retrain.epoch'; did you mean 'epochs'"),
         ("title: x\nmodel: {name: a}\nretrain: {epochs: -3}", "epochs must be a whole number of at least 0"),
         ("title: x\nmodel: {name: a}\nprune: {ratios: {stage1: much}}", "'prune.ratios.stage1'"),
+        (
+            "title: x\nmodel: {name: a}\nprune: {ratios: {stage1: 1.5}}",
+            "the ratio of 'stage1' must be a number in [0, 1)",
+        ),
+        ("extends: BAD", "extends itself"),
         ("model: {name: a}", "'title' is missing"),
         ("extends: resnet65", "unknown recipe 'resnet65'; did you mean 'resnet56'"),
         ("- a\n- b", "must hold keys and values"),
@@ -60,7 +65,7 @@ def test_own_file(tmp_path):
 )
 def test_bad_files(tmp_path, text, sentence):
     path = tmp_path / "bad.yaml"
-    path.write_text(text)
+    path.write_text(text.replace("BAD", str(path)))
     with pytest.raises(ValueError, match=re.escape(sentence)):
         load_recipe(path)
 

@@ -147,3 +147,15 @@ def test_bad_settings(few_digits):
 def test_bfloat16_and_channels_last_train(few_digits):
     history = train(fresh(), few_digits, replace(QUICK, epochs=1, precision="bfloat16", channels_last=True))
     assert history["train_loss"].notna().all()
+
+
+def test_wrong_objects_and_classes(digits):
+    with pytest.raises(ValueError, match=r"evaluate takes a split, such as data.test, not DataSplits"):
+        evaluate(fresh(), digits)
+    for call in (lambda m: evaluate(m, digits.val), lambda m: train(m, digits, QUICK)):
+        with pytest.raises(ValueError, match=r"and the data 10 classes; .* load_model\(..., num_classes=10\)"):
+            call(load_model("resnet20", num_classes=3))
+
+
+def test_a_single_epoch_has_the_whole_learning_rate():
+    assert TrainSettings(epochs=1).lr_at(0) == 0.1
