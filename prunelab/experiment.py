@@ -221,7 +221,9 @@ class Experiment:
 
     def _measure(self, networks: dict[str, nn.Module], hashes: dict[str, str]) -> pd.DataFrame:
         batch = 64 if self.data.train.image_size <= 64 else 8
-        times = measure_latency(networks, self.data.image_shape[1:], device=self.device, batch=batch)
+        # training may have changed the memory format; all are timed in the one that loading gives
+        plain = {kind: copy.deepcopy(m).to(memory_format=torch.contiguous_format) for kind, m in networks.items()}
+        times = measure_latency(plain, self.data.image_shape[1:], device=self.device, batch=batch)
         latency = dict(zip(times["model"], times["median_ms"].round(3), strict=True))
         more = {"latency_batch": batch, "threads": torch.get_num_threads()}
         rows = [
