@@ -54,10 +54,11 @@ def test_unknown_names_say_the_nearest():
 
 class Evil:
     def __reduce__(self):
-        return (open, ("/tmp/prunelab-was-here", "w"))
+        return (open, ("prunelab-ran-this", "w"))
 
 
-def test_bad_weight_files(tmp_path):
+def test_bad_weight_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     good = tmp_path / "good.pt"
     torch.save(load_model("resnet20").state_dict(), good)
     torn = tmp_path / "torn.pt"
@@ -73,5 +74,6 @@ def test_bad_weight_files(tmp_path):
         load_model("resnet32", weights=good)
     with pytest.raises(ValueError, match=r"of another shape: linear"):
         load_model("resnet20", num_classes=3, weights=good)
+    assert not (tmp_path / "prunelab-ran-this").exists()
     with pytest.raises(FileNotFoundError, match="there is no weights file"):
         load_model("resnet20", weights=tmp_path / "none.pt")
