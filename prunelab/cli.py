@@ -1,5 +1,6 @@
 """The command line: prunelab lab | replay | report."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,10 @@ def lab(context: typer.Context) -> None:
     """Open JupyterLab on the lab notebook; options of JupyterLab (--no-browser, --port 8890) pass through."""
     from prunelab.notebooks import find_notebook
 
-    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", str(find_notebook("lab")), *context.args]))
+    # Jupyter refuses to start for root, which is who one is in a container; the server listens on loopback, with a token
+    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    command = [sys.executable, "-m", "jupyterlab", str(find_notebook("lab")), *root, *context.args]
+    raise typer.Exit(subprocess.call(command))
 
 
 @app.command()

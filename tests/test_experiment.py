@@ -175,3 +175,19 @@ def test_wrong_command_lines_are_one_sentence(arguments, sentence, tmp_path):
         assert sentence in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
     assert not list(Path(tmp_path).glob("**/run.json"))
+
+
+def test_the_lab_starts_for_whoever_asks(tmp_path):
+    """JupyterLab comes up on the lab notebook, for root in a container, too."""
+    environment = {**os.environ, "JUPYTER_RUNTIME_DIR": str(tmp_path), "JUPYTER_CONFIG_DIR": str(tmp_path)}
+    process = subprocess.Popen(
+        command("lab", "--no-browser", "--port", "0"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=environment, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("jpserver-*.json")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    up = list(tmp_path.glob("jpserver-*.json"))
+    os.killpg(process.pid, 15)
+    printed, _ = process.communicate(timeout=30)
+    assert up, printed
