@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from prunelab.graph import ChannelGraph, trace
     from prunelab.latency import measure_latency
     from prunelab.models import load_model
+    from prunelab.oracle import silence
     from prunelab.plan import PruningPlan, make_plan, rank_filters
     from prunelab.recipe import Recipe, load_recipe
     from prunelab.sensitivity import measure_sensitivity
-    from prunelab.surgery import prune, silence
+    from prunelab.surgery import prune
     from prunelab.training import Metrics, TrainSettings, evaluate, train
 
 __version__ = "0.1.0"
@@ -30,7 +31,8 @@ _MODULES = {
     "graph": ["ChannelGraph", "trace"],
     "criteria": ["score_filters"],
     "plan": ["PruningPlan", "make_plan", "rank_filters"],
-    "surgery": ["prune", "silence"],
+    "surgery": ["prune"],
+    "oracle": ["silence"],
     "cost": ["measure_cost", "total_cost"],
     "latency": ["measure_latency"],
     "sensitivity": ["measure_sensitivity"],

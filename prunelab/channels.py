@@ -1,41 +1,107 @@
-"""What a trace carries and learns: channels' labels, which are tied, who reads them, and which must stay.
+"""What a trace carries and learns: channels' labels, which are tied, which tensors they slice, and which must stay.
 
 During a trace every tensor carries *labels*: integers that say, for each channel, which filter made it. Labels have
 the tensor's number of dimensions; a dimension of size 1 means that they do not change along it, so a conv's output
-(n, 16, 32, 32) has labels (1, 16, 1, 1).
+(n, 16, 32, 32) has labels (1, 16, 1, 1). What a model does with its channels, such as a concatenation or a
+transposition, is done with the labels too; and channels that can only stay or go together get *tied*.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-class Channels:
-    """What a trace learns: which filters exist, which are tied, who reads them, and which must stay, and why."""
+@dataclass(frozen=True)
+class Layer:
+    """A conv or linear layer as it was traced."""
 
-    def __init__(self) -> None:
+    name: str  # qualified module name (of a functional call: of its weight)
+    paper_name: str  # conv_1 …, shortcut_1 …, linear_1 …
+    kind: str  # conv, shortcut or linear
+    n_in: int
+    n_out: int
+    kernel: tuple[int, ...]
+    groups: int
+    bias: bool
+    positions: int  # pixels of one image where a filter is applied, over all uses
+    size: tuple[int, ...]  # of the output maps, () for a linear layer of whole images
+    weight: str  # qualified name of its weight: (out, in / groups, …), or (in, out / groups, …) if transposed
+    transposed: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Count:
+    """A number that the model's code took from a shape: a share of the number of channels with these labels."""
+
+    labels: Tensor  # (n,)
+    share: Fraction = Fraction(1)
+
+    @property
+    def value(self) -> int:
+        return int(len(self.labels) * self.share)
+
+    def __mul__(self, factor: object) -> "Count":
+        return Count(self.labels, self.share * factor) if isinstance(factor, int) else NotImplemented
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, divisor: object) -> "Count":
+        fits = isinstance(divisor, int) and self.value % divisor == 0
+        return Count(self.labels, self.share / divisor) if fits else NotImplemented  # type: ignore[operator]
+
+
+class Channels:
+    """What a trace learns: which filters exist, which are tied, what they slice, which must stay, and why.
+
+    Names of tensors are qualified (`layer1.0.conv1.weight`); a parameter shared by two modules has one name.
+    """
+
+    def __init__(self, model: nn.Module, batch: int = 1) -> None:
+        self.batch = batch  # images that go in
+        plan = getattr(model, "pruning_plan", None)
+        self.grouped: set[str] = set(plan.grouped if plan else ())  # convs whose groups all stay, also when thinned
         self.root = torch.empty(0, dtype=torch.long)  # label -> the label that stands for all tied to it
         self.made: dict[str, Tensor] = {}  # layer -> label of each of its filters
         self.reads: dict[str, Tensor] = {}  # layer -> label of each of its input channels
-        self.follows: dict[str, Tensor] = {}  # norm or PReLU -> label of each of its channels
+        self.slices: dict[str, dict[int, Tensor]] = {}  # tensor -> {dimension: label of each of its slices}
+        self.counts: dict[tuple[str, str, int | None], Tensor] = {}  # (module, attribute, place) -> what it counts
+        self.mixes: dict[str, tuple[int, Tensor]] = {}  # norm over channels -> their dimension in its input, labels
         self.reasons: dict[int, str] = {}  # label -> why it must stay
+        self.grids: list[tuple[Tensor, str]] = []  # labels whose numbers an operator keeps equal, and which one
+        self.layers: dict[str, Layer] = {}  # in forward order, as yet without paper names
+        self.by_hand: dict[str, str] = {}  # tensor that the model's own code reads in a way no rule knows -> where
+        self.called: set[str] = set()  # modules and tensors that the run has used
+        first: dict[int, str] = {}
+        self.alias = {
+            name: first.setdefault(id(tensor), name)
+            for find in (model.named_parameters, model.named_buffers)
+            for name, tensor in find(remove_duplicate=False)
+        }
 
     def make(self, layer: str, n: int) -> Tensor:
         """The labels of a layer's n filters; the same ones each time the layer is used."""
         if layer not in self.made:
-            self.made[layer] = self._new(n)
+            self.made[layer] = self.new(n)
         return self.made[layer]
+
+    def new(self, n: int) -> Tensor:
+        labels = torch.arange(len(self.root), len(self.root) + n)
+        self.root = torch.cat([self.root, labels])
+        return labels
 
     def fix(self, reason: str) -> Tensor:
         """One label for channels that no filter made; what is tied to it must stay."""
-        label = self._new(1)
+        label = self.new(1)
         self.reasons[int(label)] = reason
         return label
 
     def tie(self, a: Tensor, b: Tensor) -> None:
         """The filters of a[i] and b[i] stay or go together."""
+        a, b = (labels.reshape(-1) for labels in torch.broadcast_tensors(a, b))
         while True:
             low, high = torch.minimum(self.root[a], self.root[b]), torch.maximum(self.root[a], self.root[b])
             if torch.equal(low, high):
@@ -43,25 +109,27 @@ class Channels:
             rename = torch.arange(len(self.root)).scatter_reduce(0, high, low, "amin")
             self.root = rename[self.root]
 
-    def read(self, layer: str, labels: Tensor) -> None:
-        self._once(self.reads, layer, labels)
+    def tie_along(self, labels: Tensor, dims: Iterable[int], where: str) -> Tensor:
+        """Tie all that differ only by their place along these dimensions; those become of size 1."""
+        self.grids.append((labels.reshape(-1), where))
+        for dim in dims:
+            self.tie(labels, labels.narrow(dim, 0, 1))
+            labels = labels.narrow(dim, 0, 1)
+        return labels
 
-    def follow(self, module: str, labels: Tensor) -> None:
-        self._once(self.follows, module, labels)
+    def slice(self, tensor: str, dim: int, labels: Tensor) -> None:
+        """Slice i of a tensor goes with labels[i]; a tensor used twice ties what it is used for."""
+        dims = self.slices.setdefault(self.alias.get(tensor, tensor), {})
+        self.tie(dims.setdefault(dim, labels), labels)
 
     def refuse(self, labels: Tensor, reason: str) -> None:
         for label in labels.unique().tolist():
             self.reasons.setdefault(label, reason)
 
-    def _once(self, table: dict[str, Tensor], name: str, labels: Tensor) -> None:
-        if name in table:  # a module used twice reads the same slices both times
-            self.tie(table[name], labels)
-        table.setdefault(name, labels)
-
-    def _new(self, n: int) -> Tensor:
-        labels = torch.arange(len(self.root), len(self.root) + n)
-        self.root = torch.cat([self.root, labels])
-        return labels
+    def use(self, layer: Layer) -> None:
+        """Note a use of a layer; positions add up."""
+        known = self.layers.get(layer.name)
+        self.layers[layer.name] = replace(known, positions=known.positions + layer.positions) if known else layer
 
 
 @dataclass(frozen=True)
@@ -70,6 +138,9 @@ class Maps:
 
     shape: torch.Size
     labels: Tensor
+    source: str = ""  # its qualified name, when it is a parameter or buffer
+    owner: nn.Module | None = None  # the module it belongs to
+    bare: bool = False  # computed from parameters and buffers alone
 
     def along(self, dim: int) -> Tensor | None:
         """The labels (n,) of a dimension, or None if they also change along another one."""
@@ -78,15 +149,23 @@ class Maps:
             return None
         return self.labels.reshape(-1).expand(self.shape[dim])
 
+    def varies(self, dim: int) -> bool:
+        return self.labels.shape[dim] != 1
+
+    def size(self, dim: int) -> "int | Count":
+        """The size of a dimension as the model's code sees it: a number, or a count of what may go."""
+        return Count(self.labels.movedim(dim, 0).flatten(1)[:, 0]) if self.varies(dim) else self.shape[dim]
+
 
 @dataclass(frozen=True)
 class Call:
-    """One use of an operator: what a rule may look at."""
+    """One use of an operator: what a rule may look at, and what it may say."""
 
     operator: str  # 'Conv2d', 'add', …
     name: str  # the module's qualified name, or the node's
+    within: str  # the module whose forward makes the call
     module: nn.Module | None
-    args: tuple[Any, ...]  # Maps in place of tensors
+    args: tuple[Any, ...]  # Maps in place of tensors, Count in place of a number of channels
     kwargs: dict[str, Any]
     shapes: tuple[torch.Size, ...]  # of the tensors that come out
     channels: Channels = field(repr=False)
@@ -94,22 +173,24 @@ class Call:
     @property
     def maps(self) -> list[Maps]:
         """The tensors that go in, those inside lists too."""
-        found: list[Maps] = []
-        pending = [*self.args, *self.kwargs.values()]
-        while pending:
-            item = pending.pop(0)
-            if isinstance(item, Maps):
-                found.append(item)
-            elif isinstance(item, list | tuple):
-                pending[:0] = item
-        return found
+        return [item for item in leaves((self.args, self.kwargs)) if isinstance(item, Maps)]
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
 
     @property
     def where(self) -> str:
-        return f"{self.operator} ({self.name})"
+        return f"{self.operator} ({self.name})" if self.module is not None else f"{self.operator} in {self.within}"
+
+    def slice(self, tensor: str, dim: int, labels: Tensor) -> None:
+        """Slice i of one of the module's tensors goes with labels[i]. A tensor that is None is left out."""
+        if isinstance(getattr(self.module, tensor, None), Tensor):
+            self.channels.slice(f"{self.name}.{tensor}", dim, labels)
+
+    def count(self, attribute: str, labels: Tensor, place: int | None = None) -> None:
+        """An attribute of the module (or its entry at `place`) is the number of these labels that stay."""
+        if self.module is not None:
+            self.channels.counts[self.name, attribute, place] = labels
 
     def refuse(self, why: str) -> Tensor:
         """Refuse every filter that reaches this operator; its output counts as made by no filter."""
@@ -117,3 +198,10 @@ class Call:
         for maps in self.maps:
             self.channels.refuse(maps.labels, reason)
         return self.channels.fix(reason).reshape([1] * len(self.shapes[0]))
+
+
+def leaves(value: Any) -> list[Any]:
+    """What nested lists, tuples and dicts hold, in order."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [leaf for item in value for leaf in leaves(item)] if isinstance(value, list | tuple) else [value]

@@ -4,9 +4,9 @@ import math
 
 import pandas as pd
 
-from prunelab.graph import ChannelGraph, Cut
+from prunelab.channels import Layer
+from prunelab.graph import ChannelGraph
 from prunelab.plan import PruningPlan
-from prunelab.tracing import Layer
 
 
 def measure_cost(graph: ChannelGraph, plan: PruningPlan | None = None, *, shortcuts: bool = True) -> pd.DataFrame:
@@ -18,53 +18,55 @@ def measure_cost(graph: ChannelGraph, plan: PruningPlan | None = None, *, shortc
     shortcuts: False leaves out projection shortcuts, as the paper's ResNet-34 rows evidently do.
     Raises ValueError when the plan was made for another network.
     """
-    cuts: dict[str, Cut] = {}
-    if plan is not None:
-        plan.check_graph(graph)
-        cuts = graph.cuts(plan.keep)
+    left_out, left_in, groups = _widths_after(graph, plan)
     rows = []
-    for layer in graph.shapes.values():
+    for name, layer in graph.shapes.items():
         if not shortcuts and layer.kind == "shortcut":
             continue
-        cut = cuts.get(layer.name, Cut(None, None))
-        n_out = layer.n_out if cut.outputs is None else len(cut.outputs)
-        n_in = layer.n_in if cut.inputs is None else len(cut.inputs)
-        rows.append(
-            (
-                layer.name,
-                layer.paper_name,
-                *_count(layer, layer.n_in, layer.n_out),
-                *_count(layer, n_in, n_out),
-            )
+        before = _count(layer, layer.n_in, layer.n_out, layer.groups)
+        after = _count(
+            layer, left_in.get(name, layer.n_in), left_out.get(name, layer.n_out), groups.get(name, layer.groups)
         )
+        rows.append((name, layer.paper_name, *before, *after))
     names = ("maps", "flops", "params")
     return pd.DataFrame(rows, columns=["layer", "paper_name", *names, *(f"{name}_after" for name in names)])
 
 
-def _count(layer: Layer, n_in: int, n_out: int) -> tuple[int, int, int]:
+def _widths_after(graph: ChannelGraph, plan: PruningPlan | None) -> tuple[dict[str, int], ...]:
+    """What is left of each layer's filters, input channels and groups; of those not named, all."""
+    if plan is None:
+        return {}, {}, {}
+    plan.check_graph(graph)
+    channels, alive = graph.channels, graph.alive(plan.keep)
+    groups = {name: labels for (name, attribute, _), labels in channels.counts.items() if attribute == "groups"}
+    return tuple(graph.count(alive, labels) for labels in (channels.made, channels.reads, groups))
+
+
+def _count(layer: Layer, n_in: int, n_out: int, groups: int) -> tuple[int, int, int]:
     """Maps, multiply-adds and parameters: n_out · n_in · k² · h · w, and n_out · n_in · k² with biases."""
-    per_group = 1 if layer.groups == layer.n_in else n_in // layer.groups
-    weights = n_out * per_group * math.prod(layer.kernel)
+    weights = n_out * (n_in // groups) * math.prod(layer.kernel)
     return n_out, weights * layer.positions, weights + layer.bias * n_out
 
 
 def total_cost(graph: ChannelGraph, plan: PruningPlan | None = None, *, shortcuts: bool = True) -> pd.DataFrame:
     """Two rows, before and after: flops (multiply-adds), params (conv and linear), params_all (all of the model)."""
     cost = measure_cost(graph, plan, shortcuts=shortcuts)
-    cuts = {} if plan is None else graph.cuts(plan.keep)
-    counted = cost if shortcuts else measure_cost(graph, plan)
-    gone = int((counted["params"] - counted["params_after"]).sum())
-    for name, labels in graph.channels.follows.items():  # the norms' entries of removed maps
-        kept = cuts[name].outputs if name in cuts else None
-        values = sum(p.shape[0] > 1 for p in graph.model.get_submodule(name).parameters(recurse=False))
-        gone += 0 if kept is None else values * (len(labels) - len(kept))
-    every = sum(p.numel() for p in graph.model.parameters())
+    every = {name: tensor.numel() for name, tensor in graph.model.named_parameters()}
+    left = every if plan is None else every | _params_after(graph, plan, every)
     rows = {
         when: {
             "flops": int(cost[f"flops{suffix}"].sum()),
             "params": int(cost[f"params{suffix}"].sum()),
-            "params_all": left,
+            "params_all": sum(parameters.values()),
         }
-        for when, suffix, left in (("before", "", every), ("after", "_after", every - gone))
+        for when, suffix, parameters in (("before", "", every), ("after", "_after", left))
     }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _params_after(graph: ChannelGraph, plan: PruningPlan, every: dict[str, int]) -> dict[str, int]:
+    alive, left = graph.alive(plan.keep), dict(every)
+    for name, dims in graph.channels.slices.items():
+        for labels in dims.values() if name in left else ():
+            left[name] = left[name] // len(labels) * int(alive[graph.channels.root[labels]].sum())
+    return left

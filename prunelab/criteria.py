@@ -43,11 +43,11 @@ def check_choice(what: str, given: str, choices: object) -> str:
 def score_filters(
     graph: ChannelGraph, criterion: str = "l1", *, data: "DataSplits | None" = None, seed: int = 0
 ) -> dict[str, Tensor]:
-    """{layer: scores} for every conv in forward order, each (filters,) on the layer's device.
+    """{layer: scores} for every conv (and what else leads a group), each (filters,) on the layer's device.
 
     criterion: `l1` or `l2`, over all of a filter's kernels (independent scoring, Li et al. 2017, §3.3).
     data, seed: for criteria that look at images; `l1` and `l2` need neither.
     Raises ValueError for an unknown criterion.
     """
     score = find_criterion(criterion)
-    return {name: score(graph.model.get_submodule(name).weight.detach()) for name in graph.layers}  # type: ignore[operator]
+    return {name: score(graph.filters(name)) for name in graph.scored}

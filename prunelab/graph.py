@@ -2,15 +2,16 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from html import escape
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from prunelab.channels import Channels
-from prunelab.tracing import Layer, walk
+from prunelab.channels import Channels, Layer
+from prunelab.tracing import walk
 
 if TYPE_CHECKING:
     from prunelab.plan import PruningPlan
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Group:
-    """Layers whose filters must go together. `units` are the labels of the leader's filters."""
+    """Layers whose filters must go together.
+
+    A unit is what goes at once: one filter of the leader, or several that are tied (those at the same place of
+    each group of a grouped convolution, or of each half that a channel split makes).
+    """
 
     leader: str
     layers: tuple[str, ...]
@@ -26,14 +31,8 @@ class Group:
     stage: str
     prunable: bool
     reason: str  # why it is not prunable, or ""
-    units: Tensor = field(repr=False, compare=False)
-
-
-class Cut(NamedTuple):
-    """The positions of one module that stay; None means all."""
-
-    outputs: Tensor | None
-    inputs: Tensor | None
+    units: Tensor = field(repr=False, compare=False)  # (units,) labels
+    unit_of: Tensor = field(repr=False, compare=False)  # (size,) the unit of each filter of the leader
 
 
 class ChannelGraph:
@@ -41,7 +40,8 @@ class ChannelGraph:
 
     Attributes: `model` (the one traced, not a copy), `layers`, `groups`, `shapes` {layer: Layer},
     `input_shapes`, `channels` (what the trace learned), `numbers` {layer: original numbers of its filters},
-    `widths` {layer: original number of filters}.
+    `widths` {layer: original number of filters}. A linear layer that runs at every position of its maps is a
+    1×1 convolution in other words: it leads a group, but is not among `layers`.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class ChannelGraph:
 
     def find(self, layer: str) -> str:
         """The qualified name of a layer given by that or by its paper name; ValueError names the nearest."""
-        by_paper = {self.shapes[name].paper_name: name for name in self.layers}
+        by_paper = {self.shapes[name].paper_name: name for name in (*self.layers, *self._group_of)}
         if layer in self.layers or layer in self._group_of:
             return layer
         if layer in by_paper:
@@ -98,62 +98,97 @@ class ChannelGraph:
             raise ValueError(f"{key!r} cannot be pruned: {group.reason}")
         return [group]
 
-    def cuts(self, keep: Mapping[str, Sequence[int] | Tensor]) -> dict[str, Cut]:
-        """What a plan leaves of each module. `keep` names survivors in the original numbering.
+    @property
+    def scored(self) -> list[str]:
+        """The layers that have filters to score, in forward order: every conv, and what else leads a group."""
+        leaders = {group.leader for group in self.groups}
+        return [name for name, layer in self.shapes.items() if layer.kind != "linear" or name in leaders]
 
+    def filters(self, layer: str) -> Tensor:
+        """The weight of a layer with a filter in each row: (out, in / groups, *kernel)."""
+        shape = self.shapes[layer]
+        owner, _, attribute = shape.weight.rpartition(".")
+        weight: Tensor = getattr(self.model.get_submodule(owner), attribute).detach()
+        if not shape.transposed:
+            return weight
+        split = weight.unflatten(0, (shape.groups, -1)).transpose(1, 2)  # (groups, out / groups, in / groups, …)
+        return split.flatten(0, 1)
+
+    def alive(self, keep: Mapping[str, Sequence[int]]) -> Tensor:
+        """Which labels are left (bool, one for each label) when the layers keep what `keep` says.
+
+        keep: {layer: survivors in the original numbering}.
         Raises ValueError when tied layers keep different filters, or a filter goes that cannot.
         """
-        root, alive = self.channels.root, self.alive(keep)
-        cuts: dict[str, Cut] = {}
-        for name in self.channels.made.keys() | self.channels.reads.keys() | self.channels.follows.keys():
-            out = self.channels.made.get(name, self.channels.follows.get(name))
-            read = self.channels.reads.get(name)
-            cut = Cut(*(None if labels is None else _positions(alive[root[labels]]) for labels in (out, read)))
-            if cut != (None, None):
-                cuts[name] = cut
-        return cuts
-
-    def alive(self, keep: Mapping[str, Sequence[int] | Tensor]) -> Tensor:
-        """Which labels are left (bool, one for each label) when the layers keep what `keep` says."""
         root = self.channels.root
         alive = torch.ones(len(root), dtype=torch.bool)
-        stays = {name: torch.isin(self.numbers[name], torch.as_tensor(kept)) for name, kept in keep.items()}
+        thinned = [name for name, kept in keep.items() if len(kept) != len(self.numbers[name])]
+        stays = {name: torch.isin(self.numbers[name], torch.tensor(keep[name])) for name in thinned}
         for name, mask in stays.items():
             alive[root[self.channels.made[name][~mask]]] = False
-        for name, mask in stays.items():
-            if not torch.equal(alive[root[self.channels.made[name]]], mask):
-                others = [other for other in self._group_of[name].layers if other != name]
-                raise ValueError(f"tied layers must keep the same filters: {name} and {', '.join(others)} do not")
             group = self._group_of.get(name)
-            if group is not None and not group.prunable and not mask.all():
+            if group is not None and not group.prunable:
                 raise ValueError(f"filters of {name} cannot be removed: {group.reason}")
+        left = self.count(alive, {name: self.channels.made[name] for name in keep})
+        for name, kept in keep.items():
+            if left[name] != len(kept):
+                group = self._group_of[name]
+                tied = ", ".join(other for other in group.layers if other != name) or "their own, in units"
+                raise ValueError(f"tied layers must keep the same filters: {name} and {tied} do not")
         return alive
 
+    def count(self, alive: Tensor, labels: Mapping[str, Tensor]) -> dict[str, int]:
+        """{name: how many of its labels are left}."""
+        if not labels:
+            return {}
+        sums = alive[self.channels.root[torch.cat(list(labels.values()))]].cumsum(0)
+        ends = torch.tensor([len(own) for own in labels.values()]).cumsum(0)
+        totals = torch.cat([sums.new_zeros(1), sums[ends - 1]])
+        return dict(zip(labels, totals.diff().tolist(), strict=True))
+
     def _find_stages(self) -> dict[str, str]:
-        sizes = list(dict.fromkeys(self.shapes[name].size for name in self.layers))
-        count = [sum(self.shapes[name].size == size for name in self.layers) for size in sizes]
+        spatial = [name for name, layer in self.shapes.items() if layer.size]
+        sizes = list(dict.fromkeys(self.shapes[name].size for name in spatial))
+        count = [sum(self.shapes[name].size == size for name in spatial) for size in sizes]
         if len(sizes) > 1 and count[0] == 1:  # a stem, as ResNet's 7×7 conv before the pooling
             number = {size: max(i, 1) for i, size in enumerate(sizes)}
         else:
             number = {size: i + 1 for i, size in enumerate(sizes)}
-        return {name: f"stage{number[self.shapes[name].size]}" for name in self.layers}
+        return {name: f"stage{number[self.shapes[name].size]}" for name in spatial}
 
     def __repr__(self) -> str:
-        free = [g for g in self.groups if g.prunable]
-        lines = [
-            f"ChannelGraph of {type(self.model).__name__}: {len(self.layers)} convs, "
-            f"{len(free)} of {len(self.groups)} groups can be pruned"
-        ]
+        lines = [self._title]
         for group in self.groups:
             also = f" with {', '.join(n for n in group.layers if n != group.leader)}" if len(group.layers) > 1 else ""
+            tied = "" if len(group.units) in (1, group.size) else f" in {len(group.units)} units"
             why = "" if group.prunable else f"  (stays: {group.reason})"
             paper = self.shapes[group.leader].paper_name
-            lines.append(f"  {group.stage} {paper} = {group.leader}, {group.size} filters{also}{why}")
+            lines.append(f"  {group.stage} {paper} = {group.leader}, {group.size} filters{tied}{also}{why}")
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        """The table that a notebook shows: a row for each group, those that stay with the reason."""
+        rows = []
+        for group in self.groups:
+            others = ", ".join(name for name in group.layers if name != group.leader)
+            tied = "" if len(group.units) in (1, group.size) else f" in {len(group.units)} units"
+            paper = self.shapes[group.leader].paper_name
+            cells = [group.stage, paper, group.leader, f"{group.size}{tied}", others, group.reason or "can be pruned"]
+            style = "" if group.prunable else ' style="opacity:0.6"'
+            left = '<td style="text-align:left">'
+            rows.append(f"<tr{style}>" + "".join(f"{left}{escape(cell)}</td>" for cell in cells) + "</tr>")
+        heads = ["stage", "number", "leader", "filters", "goes with it", "verdict"]
+        head = "".join(f'<th style="text-align:left">{name}</th>' for name in heads)
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        return f'<div style="max-height:32em;overflow:auto"><b>{escape(self._title)}</b>{table}</div>'
 
-def _positions(mask: Tensor) -> Tensor | None:
-    return None if bool(mask.all()) else mask.nonzero().squeeze(1)
+    @property
+    def _title(self) -> str:
+        free = sum(group.prunable for group in self.groups)
+        return (
+            f"ChannelGraph of {type(self.model).__name__}: {len(self.layers)} convs, "
+            f"{free} of {len(self.groups)} groups can be pruned"
+        )
 
 
 def trace(model: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> ChannelGraph:
@@ -200,8 +235,9 @@ def _find_groups(channels: Channels, shapes: Mapping[str, Layer], stages: Mappin
             continue
         layers = tuple(other for other in units if other in together[name])
         seen.update(layers)
-        if any(shapes[other].kind != "linear" for other in layers):
-            groups.append(_make_group(layers, units, shapes, stages, reasons))
+        if any(shapes[other].size for other in layers):
+            group = _make_group(layers, units, shapes, stages, reasons)
+            groups.append(group if group.prunable or group.reason else _say_why_tied(group, channels))
     order = {name: i for i, name in enumerate(units)}
     return tuple(sorted(groups, key=lambda group: order[group.leader]))
 
@@ -213,16 +249,32 @@ def _make_group(
     stages: Mapping[str, str],
     reasons: Mapping[int, str],
 ) -> Group:
-    convs = [name for name in layers if shapes[name].kind != "linear"]
+    convs = [name for name in layers if shapes[name].size]
     every = torch.cat([units[name] for name in layers]).unique()
-    complete = [name for name in convs if torch.equal(units[name].unique(), every)]
-    leader = next((name for name in complete if shapes[name].kind == "shortcut"), (complete or convs)[0])
-    own = units[leader]
     why = next((reasons[unit] for unit in every.tolist() if unit in reasons), "")
+    complete = [name for name in convs if torch.equal(units[name].unique(), every)]
+    able = convs if why else complete or convs
+    leader = next((name for name in able if shapes[name].kind == "shortcut"), able[0])
+    own, unit_of = _number_units(units[leader])
     if not why and not complete:
         why = f"its filters are tied only in part to those of {', '.join(name for name in layers if name != leader)}"
-    elif not why and len(own) != len(own.unique()):
-        why = "several of its own filters are tied to one another"
-    elif not why and len(own) == 1:
+    elif not why and len(unit_of) == 1:
         why = "it has a single filter"
-    return Group(leader, layers, len(own), stages[leader], not why, why, own)
+    return Group(leader, layers, len(unit_of), stages[leader], not why and len(own) > 1, why, own, unit_of)
+
+
+def _say_why_tied(group: Group, channels: Channels) -> Group:
+    """The reason of a group that is a single unit: which operators keep its channels in step."""
+    found = [name for labels, name in channels.grids if torch.isin(channels.root[labels], group.units).any()]
+    where = list(dict.fromkeys(found))
+    more = f" and {len(where) - 2} more" if len(where) > 2 else ""
+    by = f": {', '.join(where[:2])}{more} keep parts of them equally wide, so none can go alone" if where else ""
+    return replace(group, reason=f"all of its {group.size} filters are tied to one another{by}")
+
+
+def _number_units(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct labels in the order of their first filter, and the number of each filter's: as torch.unique."""
+    own, unit_of = labels.unique(return_inverse=True)
+    first = torch.full_like(own, len(labels)).scatter_reduce(0, unit_of, torch.arange(len(labels)), "amin")
+    order = first.argsort()
+    return own[order], order.argsort()[unit_of]

@@ -1,29 +1,49 @@
 """One small rule per operator: how the channels of its inputs become the channels of its output.
 
-A rule reads the labels of the inputs (see channels.py) and returns those of the output.
-To teach prunelab an operator, register a rule for its module class or for its function's or method's name:
+A rule reads the labels of the inputs (see channels.py), ties those that can only stay or go together, says which
+tensors of the module they slice, and returns the labels of the output. To teach prunelab an operator, register a
+rule for its module class, or for its function's or method's name:
 
->>> @rule(MyActivation, "my_activation")
-... def my_activation(call):
+>>> @rule(MyScale)  # y = x * self.scale, with scale (channels, 1, 1)
+... def my_scale(call):
+...     came = call.maps[0].along(1)  # (channels,) labels
+...     call.slice("scale", 0, came)  # scale[i] goes with channel i
 ...     return call.maps[0].labels
+
+A rule that cannot tell returns `call.refuse("which …")`: the filters that reach it stay, with that reason.
 """
 
-from collections.abc import Callable
+import functools
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from itertools import accumulate, pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from prunelab.channels import Call, Maps
+from prunelab.channels import Call, Channels, Count, Layer, Maps
 
-Rule = Callable[[Call], Tensor]
+Rule = Callable[[Call], Any]  # labels of the tensor that comes out, or a list of labels for several
 RULES: dict[type | str, Rule] = {}
+# rules that know what a Count among their arguments means, and what a parameter of several dimensions does
+KNOWS_COUNTS: set[Rule] = set()
+KNOWS_PARAMETERS: set[Rule] = set()
 
 
-def rule(*targets: type | str) -> Callable[[Rule], Rule]:
-    """Register a rule for module classes and for function or method names."""
+def rule(*targets: type | str, counts: bool = False, parameters: bool = False) -> Callable[[Rule], Rule]:
+    """Register a rule for module classes and for function or method names.
+
+    A module class with a rule is taken whole: what its forward does is the rule's to say.
+    counts: the rule understands `Count` among the arguments, a number that follows the channels.
+    parameters: the rule understands a bare weight of several dimensions among its inputs.
+    """
 
     def register(function: Rule) -> Rule:
         RULES.update(dict.fromkeys(targets, function))
+        KNOWS_COUNTS.update([function] if counts else [])
+        KNOWS_PARAMETERS.update([function] if parameters else [])
         return function
 
     return register
@@ -38,230 +58,696 @@ def no_rule(call: Call) -> Tensor:
     return call.refuse("an operator for which prunelab has no rule; prunelab.operators.rule adds one")
 
 
-def expand_channels(labels: Tensor, like: Maps, dim: int) -> Tensor:
-    """(n,) -> the labels of a tensor shaped as `like` whose dimension `dim` carries them."""
-    return labels.reshape([-1 if d == dim % len(like.shape) else 1 for d in range(len(like.shape))])
+OTHER_ORDER = "which reads them in another order than their filters'"
+MIXES = "which mixes maps of different filters"
+
+
+def spread(labels: Tensor, ndim: int, dim: int) -> Tensor:
+    """(n,) -> the labels of a tensor of `ndim` dimensions whose dimension `dim` carries them."""
+    return labels.reshape([-1 if d == dim % ndim else 1 for d in range(ndim)])
+
+
+def thin(labels: Tensor) -> Tensor:
+    """The same labels, with size 1 where they do not change along a dimension."""
+    for dim in range(labels.ndim):
+        first = labels.narrow(dim, 0, 1)
+        if labels.shape[dim] > 1 and torch.equal(labels, first.expand_as(labels)):
+            labels = first
+    return labels
+
+
+def keep_grid(call: Call, grid: Tensor, flexible: int) -> Tensor:
+    """Tie what must go together so that a grid of channels stays one: only whole slices along `flexible` may go."""
+    wide = [d for d in range(grid.ndim) if d != flexible and grid.shape[d] > 1]
+    return call.channels.tie_along(grid, wide, call.where) if wide else grid
 
 
 # ------------------------------------------------------------------------------- layers with weights
 
 
-@rule(nn.Conv1d, nn.Conv2d, nn.Conv3d)
+@rule(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 def conv(call: Call) -> Tensor:
-    module, x = call.module, call.maps[0]
-    assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    dim = len(x.shape) - 1 - len(module.kernel_size)
-    came = x.along(dim)
-    made = call.channels.make(call.name, module.out_channels)
-    if came is None:
-        call.refuse("which reads them in another order than their filters'")
-    elif hasattr(module, "parametrizations"):
-        call.refuse("whose weight is parametrised")
-        call.channels.refuse(made, f"the weight of {call.where} is parametrised; remove the parametrisation first")
-    elif module.groups == 1:
-        call.channels.read(call.name, came)
-    elif module.groups == module.in_channels == module.out_channels:  # depthwise: filter j makes map j of map j
-        call.channels.tie(made, came)
+    module = call.module
+    assert isinstance(module, nn.modules.conv._ConvNd)
+    return _convolve(call, call.name, module.weight, module.bias is not None, module.groups, module.transposed)
+
+
+@rule("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+      counts=True, parameters=True)  # fmt: skip
+def functional_conv(call: Call) -> Tensor:
+    transposed = "transpose" in call.operator
+    weight, groups = call.argument(1, "weight"), call.argument(5 if transposed else 6, "groups", 1)
+    bias = call.argument(2, "bias")
+    if not isinstance(weight, Maps) or not weight.source:
+        return call.refuse("whose weight the model's code computes")
+    return _convolve(call, layer_name(weight.source), weight, bias is not None, groups, transposed)
+
+
+def layer_name(tensor: str) -> str:
+    """`conv1.weight` belongs to the layer `conv1`; another bare parameter is a layer of its own name."""
+    owner, _, attribute = tensor.rpartition(".")
+    return owner if attribute == "weight" and owner else tensor
+
+
+def _convolve(call: Call, name: str, weight: Any, bias: bool, groups: Any, transposed: bool) -> Tensor:
+    """Filters of a conv: tied to its inputs if depthwise, across its groups if grouped, free otherwise."""
+    x, channels = call.maps[0], call.channels
+    dim = len(x.shape) - len(weight.shape) + 1
+    follows, groups = isinstance(groups, Count), groups.value if isinstance(groups, Count) else groups
+    n_in, n_out = x.shape[dim], weight.shape[1] * groups if transposed else weight.shape[0]
+    made, out = channels.make(name, n_out), call.shapes[0]
+    pixels = x.shape[dim + 1 :] if transposed else out[dim + 1 :]
+    images = out[:dim].numel() / channels.batch  # parts of an image that were put side by side in the batch
+    tensor, bias_name = _names(call, name)
+    positions, size = int(pixels.numel() * images), tuple(out[dim + 1 :])
+    kernel = tuple(weight.shape[2:])
+    channels.use(Layer(name, "", "conv", n_in, n_out, kernel, groups, bias, positions, size, tensor, transposed))
+    came = _read(call, name, dim, made)
+    if came is not None and groups == n_in > 1 and name not in channels.grouped:  # filter j makes map j of map j
+        if call.module is None and not follows and not hasattr(weight.owner, "groups"):
+            return call.refuse(f"a depthwise convolution by a fixed number of groups ({groups}); take x.shape[1]")
+        channels.tie(made.reshape(groups, -1), came.reshape(groups, 1))
+        channels.slice(tensor, 0, came if transposed else made)
+        _count(call, weight, "groups", groups, came)
+    else:  # the groups stay, each as wide as the others
+        channels.grouped.update([name] if groups > 1 else [])
+        new = keep_grid(call, made.reshape(groups, -1), 1)[0]
+        channels.slice(tensor, 1 if transposed else 0, new if transposed else made)
+        if came is not None:
+            own = keep_grid(call, came.reshape(groups, -1), 1)[0]
+            channels.slice(tensor, 0 if transposed else 1, came if transposed else own)
+    if bias:
+        channels.slice(bias_name, 0, made)
+    if came is not None:
+        _count(call, weight, "in_channels", n_in, came)
+    _count(call, weight, "out_channels", n_out, made)
+    return spread(made, len(x.shape), dim)
+
+
+def _read(call: Call, layer: str, dim: int, made: Tensor) -> Tensor | None:
+    """The labels that a layer reads, noted; None when they must all stay."""
+    came, channels = call.maps[0].along(dim), call.channels
+    if hasattr(call.module, "parametrizations"):
+        call.refuse("whose weight is parametrised; remove the parametrisation first")
+        channels.refuse(made, f"the weight of {call.where} is parametrised; remove the parametrisation first")
+    elif came is None:
+        call.refuse(OTHER_ORDER)
     else:
-        why = f"a grouped convolution (groups={module.groups}), for which prunelab has no rule yet"
-        call.refuse(why)
-        call.channels.refuse(made, f"{call.where} is {why}")
-    return expand_channels(made, x, dim)
+        channels.reads.setdefault(layer, came)
+        channels.tie(channels.reads[layer], came)  # a layer used twice reads the same slices both times
+        return came
+    return None
+
+
+def _names(call: Call, layer: str) -> tuple[str, str]:
+    """The names of a layer's weight and bias."""
+    if call.module is not None:
+        return f"{layer}.weight", f"{layer}.bias"
+    bias = call.argument(2, "bias")
+    return call.argument(1, "weight").source, bias.source if isinstance(bias, Maps) else ""
+
+
+def _count(call: Call, weight: Any, attribute: str, value: int, labels: Tensor) -> None:
+    """Let an attribute of the layer's module, if it has it, count these labels."""
+    if call.module is not None:
+        call.count(attribute, labels)
+    elif getattr(weight.owner, attribute, None) == value:
+        call.channels.counts[weight.source.rpartition(".")[0], attribute, None] = labels
 
 
 @rule(nn.Linear)
 def linear(call: Call) -> Tensor:
-    module, x = call.module, call.maps[0]
-    assert isinstance(module, nn.Linear)
-    came = x.along(-1)
-    if came is None:
-        call.refuse("which reads them in another order than their filters'")
-    else:
-        call.channels.read(call.name, came)
-    return expand_channels(call.channels.make(call.name, module.out_features), x, -1)
+    assert isinstance(call.module, nn.Linear)
+    return _multiply(call, call.name, call.module.weight, call.module.bias is not None)
 
 
-@rule(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-def batch_norm(call: Call) -> Tensor:
-    return _per_channel(call)
+@rule("linear", parameters=True)
+def functional_linear(call: Call) -> Tensor:
+    weight = call.argument(1, "weight")
+    if not isinstance(weight, Maps) or not weight.source:
+        return call.refuse("whose weight the model's code computes")
+    return _multiply(call, layer_name(weight.source), weight, call.argument(2, "bias") is not None)
 
 
-@rule(nn.PReLU)
-def prelu(call: Call) -> Tensor:
-    assert isinstance(call.module, nn.PReLU)
-    return call.maps[0].labels if call.module.num_parameters == 1 else _per_channel(call)
+def _multiply(call: Call, name: str, weight: Any, bias: bool) -> Tensor:
+    x, channels, out = call.maps[0], call.channels, call.shapes[0]
+    n_out, n_in = weight.shape
+    made = channels.make(name, n_out)
+    positions = out[:-1].numel() // channels.batch if len(out) > 1 else 1
+    tensor, bias_name = _names(call, name)
+    channels.use(Layer(name, "", "linear", n_in, n_out, (), 1, bias, positions, tuple(out[1:-1]), tensor))
+    came = _read(call, name, len(x.shape) - 1, made)
+    channels.slice(tensor, 0, made)
+    if bias:
+        channels.slice(bias_name, 0, made)
+    if came is not None:
+        channels.slice(tensor, 1, came)
+        _count(call, weight, "in_features", n_in, came)
+    _count(call, weight, "out_features", n_out, made)
+    return spread(made, len(x.shape), -1)
 
 
-def _per_channel(call: Call) -> Tensor:
+# ------------------------------------------------------------------------------------- normalisation
+
+
+@rule(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+@rule(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+@rule("batch_norm", "instance_norm")
+def norm_each(call: Call) -> Tensor:
+    """Each channel is normalised by itself."""
     came = call.maps[0].along(1)
     if came is None:
-        return call.refuse("which reads them in another order than their filters'")
-    call.channels.follow(call.name, came)
+        return call.refuse(OTHER_ORDER)
+    _slice_vectors(call, came, "num_features")
     return call.maps[0].labels
+
+
+@rule(nn.PReLU, "prelu")
+def prelu(call: Call) -> Tensor:
+    parameter = call.module.weight if isinstance(call.module, nn.PReLU) else call.argument(1, "weight")
+    came = call.maps[0].along(1)
+    if parameter.shape.numel() == 1:
+        return call.maps[0].labels
+    if came is None:
+        return call.refuse(OTHER_ORDER)
+    _slice_vectors(call, came, "num_parameters")
+    return call.maps[0].labels
+
+
+def _slice_vectors(call: Call, came: Tensor, attribute: str, place: int | None = None) -> None:
+    """All vectors of a norm, a module's or those given to a function, have an entry for each channel."""
+    names = ("weight", "bias", "running_mean", "running_var")
+    for name in names if call.module is not None else ():
+        call.slice(name, 0, came)
+    call.count(attribute, came, place)
+    for vector in call.maps[1:]:
+        entries = vector.along(-1)
+        assert entries is not None
+        call.channels.tie(entries, came)
+        given = getattr(vector.owner, attribute, None)
+        if given == len(came) or (place is not None and given is not None):
+            call.channels.counts[vector.source.rpartition(".")[0], attribute, place] = came
+
+
+@rule(nn.GroupNorm, "group_norm")
+def group_norm(call: Call) -> Tensor:
+    """The groups stay, each as wide as the others; its mean is over the channels left."""
+    x = call.maps[0]
+    came = x.along(1)
+    groups = call.module.num_groups if isinstance(call.module, nn.GroupNorm) else call.argument(1, "num_groups")
+    if came is None or not isinstance(groups, int):
+        return call.refuse(OTHER_ORDER)
+    if groups == len(came) and call.module is not None and call.name not in call.channels.grouped:
+        call.count("num_groups", came)  # each channel by itself
+    else:
+        keep_grid(call, came.reshape(groups, -1), 1)
+        call.channels.grouped.update([call.name] if groups > 1 else [])
+        call.channels.mixes[call.name] = 1, came
+    _slice_vectors(call, came, "num_channels")
+    return x.labels
+
+
+@rule(nn.LayerNorm, "layer_norm", nn.RMSNorm, "rms_norm", counts=True, parameters=True)
+def layer_norm(call: Call) -> Tensor:
+    """Its mean is over the channels left (of the normalised dimensions one at most carries channels)."""
+    x, module = call.maps[0], call.module
+    shape = module.normalized_shape if module is not None else call.argument(1, "normalized_shape")
+    first = len(x.shape) - len(shape)  # type: ignore[arg-type]
+    varying = [d for d in range(first, len(x.shape)) if x.varies(d)]
+    if not varying:
+        return x.labels
+    came, place = x.along(varying[0]), varying[0] - first
+    fixed = module is None and not isinstance(shape[place], Count)  # type: ignore[index]
+    if came is None:
+        return call.refuse(OTHER_ORDER)
+    if fixed and not any(getattr(v.owner, "normalized_shape", None) for v in call.maps[1:]):
+        return call.refuse("which normalises over a fixed number of them; write x.shape[-1:] for it")
+    if len(shape) == 1:  # type: ignore[arg-type]
+        _slice_vectors(call, came, "normalized_shape", place)
+    elif module is None:
+        return call.refuse("which normalises over several dimensions by a function")
+    else:
+        call.slice("weight", place, came)
+        call.slice("bias", place, came)
+        call.count("normalized_shape", came, place)
+    call.channels.mixes[call.name] = varying[0], came
+    return x.labels
 
 
 # ------------------------------------------------------------------- what leaves channels as they are
 
 
-@rule(
-    nn.ReLU,
-    nn.ReLU6,
-    nn.LeakyReLU,
-    nn.ELU,
-    nn.SELU,
-    nn.GELU,
-    nn.SiLU,
-    nn.Mish,
-    nn.Sigmoid,
-    nn.Tanh,
-    nn.Softplus,
-)
-@rule(nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout)
-@rule(
-    "relu",
-    "relu_",
-    "relu6",
-    "leaky_relu",
-    "elu",
-    "gelu",
-    "silu",
-    "mish",
-    "sigmoid",
-    "tanh",
-    "hardtanh",
-    "hardswish",
-)
-@rule(
-    "hardsigmoid",
-    "clamp",
-    "dropout",
-    "dropout2d",
-    "stochastic_depth",
-    "contiguous",
-    "clone",
-    "to",
-    "float",
-    "neg",
-)
+@rule(nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish)
+@rule(nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Tanhshrink, nn.Softplus, nn.Softsign, nn.Softshrink, nn.Hardshrink)
+@rule(nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Threshold)
+@rule(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+@rule("relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "elu", "elu_", "celu", "selu", "gelu", "silu", "mish")
+@rule("sigmoid", "sigmoid_", "logsigmoid", "tanh", "tanh_", "softplus", "softsign", "hardswish", "hardsigmoid")
+@rule("hardtanh", "threshold", "clamp", "clamp_", "clip", "neg", "abs", "exp", "log", "sqrt", "rsqrt", "square")
+@rule("pow", "sin", "cos", "round", "floor", "sign", "erf", "reciprocal", "nan_to_num")
+@rule("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "stochastic_depth", "drop_path")
+@rule("contiguous", "clone", "detach", "to", "float", "double", "half", "bfloat16", "type", "type_as", "requires_grad_")
+@rule("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like")
 def same(call: Call) -> Tensor:
     return call.maps[0].labels
 
 
-@rule(
-    nn.MaxPool1d,
-    nn.MaxPool2d,
-    nn.AvgPool1d,
-    nn.AvgPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.AdaptiveMaxPool2d,
-    nn.Upsample,
-)
-@rule("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "interpolate")
-def pool(call: Call) -> Tensor:
-    if call.maps[0].along(1) is None:
-        return call.refuse("which mixes maps of different filters")
-    return call.maps[0].labels
-
-
-@rule("mean", "sum", "amax")
-def reduce(call: Call) -> Tensor:
+def _spatial(call: Call, dims: int) -> Tensor:
+    """The last dimensions are worked on; the channels before them stay as they are."""
     x = call.maps[0]
-    dims = call.argument(1, "dim")
-    if dims is None:
-        return call.refuse("which mixes maps of different filters")
-    dims = [d % len(x.shape) for d in (dims if isinstance(dims, list | tuple) else [dims])]
-    if any(x.labels.shape[d] != 1 for d in dims):
-        return call.refuse("which mixes maps of different filters")
-    if call.argument(2, "keepdim", False):
+    return call.refuse(MIXES) if any(x.varies(d) for d in range(-dims, 0)) else x.labels
+
+
+@rule(nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.LPPool1d)
+@rule("max_pool1d", "avg_pool1d", "adaptive_avg_pool1d", "adaptive_max_pool1d")
+def pool1d(call: Call) -> Tensor:
+    return _spatial(call, 1)
+
+
+@rule(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d)
+@rule("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d")
+def pool2d(call: Call) -> Tensor:
+    return _spatial(call, 2)
+
+
+@rule(nn.MaxPool3d, nn.AvgPool3d, nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool3d)
+@rule("max_pool3d", "avg_pool3d", "adaptive_avg_pool3d", "adaptive_max_pool3d")
+def pool3d(call: Call) -> Tensor:
+    return _spatial(call, 3)
+
+
+@rule(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d, "interpolate", "upsample")
+def interpolate(call: Call) -> Tensor:
+    return _spatial(call, len(call.maps[0].shape) - 2)
+
+
+@rule("mean", "sum", "amax", "amin", "max", "min", "argmax", "argmin", "std", "var", "norm", "logsumexp")
+def reduce(call: Call) -> Tensor:
+    if len(call.maps) == 2:  # torch.max(a, b)
+        return elementwise(call)
+    x = call.maps[0]
+    dims = call.argument(2 if call.operator == "norm" else 1, "dim")
+    dims = list(range(len(x.shape))) if dims is None else dims if isinstance(dims, list | tuple) else [dims]
+    dims = [d % len(x.shape) for d in dims]
+    if any(x.varies(d) for d in dims):
+        return call.refuse(MIXES)
+    if len(call.shapes[0]) == len(x.shape):  # keepdim
         return x.labels
     return x.labels.reshape([size for d, size in enumerate(x.labels.shape) if d not in dims])
 
 
-# ------------------------------------------------------------------------ what joins or reorders them
+@rule(nn.Softmax, nn.LogSoftmax, nn.Softmin, "softmax", "log_softmax", "normalize", "cumsum", "flip", "sort")
+def along_one(call: Call) -> Tensor:
+    """Works along one dimension, which must not be the channels'."""
+    default = 1 if call.operator == "normalize" else -1
+    dims = getattr(call.module, "dim", None)
+    if dims is None:
+        dims = call.argument(2 if call.operator == "normalize" else 1, "dims" if call.operator == "flip" else "dim")
+    dims = default if dims is None else dims
+    varies = any(call.maps[0].varies(d) for d in (dims if isinstance(dims, list | tuple) else [dims]))
+    return call.refuse(MIXES) if varies else call.maps[0].labels
 
 
-@rule(
-    "add",
-    "add_",
-    "iadd",
-    "radd",
-    "sub",
-    "sub_",
-    "isub",
-    "mul",
-    "mul_",
-    "imul",
-    "div",
-    "truediv",
-    "maximum",
-    "minimum",
-)
+@rule(nn.GLU, "glu")
+def glu(call: Call) -> Tensor:
+    """One half gates the other."""
+    x, dim = call.maps[0], call.module.dim if isinstance(call.module, nn.GLU) else call.argument(1, "dim", -1)
+    if not x.varies(dim):
+        return x.labels
+    halves = _pieces(call, dim % len(x.shape), [Fraction(1, 2), Fraction(1)])
+    return call.refuse("which splits them unevenly") if halves is None else halves[0]
+
+
+@rule(nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder, "multi_head_attention_forward")
+@rule("scaled_dot_product_attention", "matmul", "bmm", "baddbmm", "einsum", "shifted_window_attention")
+def attention(call: Call) -> Tensor:
+    return call.refuse("which multiplies maps with one another, as attention does: its heads fix their number")
+
+
+# ------------------------------------------------------------------------------------ what joins them
+
+
+@rule("add", "add_", "iadd", "radd", "sub", "sub_", "isub", "rsub", "mul", "mul_", "imul", "multiply", parameters=True)
+@rule("div", "div_", "itruediv", "truediv", "maximum", "minimum", "where", "lerp", "addcmul", "atan2", parameters=True)
+@rule("eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "logical_and", "logical_or", parameters=True)
 def elementwise(call: Call) -> Tensor:
-    if len(call.maps) == 1:  # with a number
-        return call.maps[0].labels
-    a, b = call.maps
-    if len(a.shape) != len(b.shape):
-        return call.refuse("which joins tensors of different dimensions")
-    shape = [
-        max(m.labels.shape[d] for m in (a, b))
-        if a.shape[d] == b.shape[d]
-        else (a if b.shape[d] == 1 else b).labels.shape[d]
-        for d in range(len(a.shape))
-    ]
-    # a map of size 1 along the channels (a mask, say) is shared by all of them and ties nothing
-    shared = [m for m in (a, b) if any(m.shape[d] == 1 and shape[d] > 1 for d in range(len(shape)))]
-    if shared:
-        return next((m for m in (a, b) if m not in shared), a).labels.expand(shape)
-    labels = [m.labels.expand(shape) for m in (a, b)]
-    call.channels.tie(labels[0].reshape(-1), labels[1].reshape(-1))
-    return labels[0]
+    return functools.reduce(functools.partial(_join, call), call.maps).labels
+
+
+def _join(call: Call, a: Maps, b: Maps) -> Maps:
+    """The labels of a ∘ b, broadcast: channels that meet are tied."""
+    ndim = max(len(a.shape), len(b.shape))
+    shape = torch.broadcast_shapes(a.shape, b.shape)
+    for x, parameter in ((a, b), (b, a)):
+        if parameter.source and sum(size > 1 for size in parameter.shape) > 1:
+            return Maps(shape, _join_parameter(call, _widen(x, ndim), parameter), bare=x.bare)
+    a, b = _widen(a, ndim), _widen(b, ndim)
+    lent = [any(x.shape[d] == 1 and y.varies(d) for d in range(ndim)) for x, y in ((a, b), (b, a))]
+    for x, y, lends in ((a, b, lent[0]), (b, a, lent[1])):
+        if lends and (all(lent) or x.labels.numel() > 1):
+            return Maps(shape, call.refuse("which joins channels along two dimensions"))
+        if lends:  # one map for all channels, a mask say: it ties nothing
+            return Maps(shape, y.labels, bare=a.bare and b.bare)
+        if x.bare and not y.bare and any(x.varies(d) and not y.varies(d) for d in range(ndim)):
+            return Maps(shape, y.labels)  # a parameter along a dimension that carries no channels
+    call.channels.tie(a.labels, b.labels)
+    return Maps(shape, torch.broadcast_tensors(a.labels, b.labels)[0], bare=a.bare and b.bare)
+
+
+def _widen(maps: Maps, ndim: int) -> Maps:
+    """As broadcasting sees it: with dimensions of size 1 in front."""
+    front = [1] * (ndim - len(maps.shape))
+    return Maps(torch.Size([*front, *maps.shape]), maps.labels.reshape([*front, *maps.labels.shape]), bare=maps.bare)
+
+
+def _join_parameter(call: Call, x: Maps, parameter: Maps) -> Tensor:
+    """A parameter of several dimensions, such as an embedding of places, is sliced along the channels of the other."""
+    behind = len(x.shape) - len(parameter.shape)
+    varying = [d for d in range(behind, len(x.shape)) if x.varies(d) and parameter.shape[d - behind] > 1]
+    came = x.along(varying[0]) if varying else None
+    if came is not None:
+        call.channels.slice(parameter.source, varying[0] - behind, came)
+    elif varying or x.bare:
+        call.channels.by_hand.setdefault(parameter.source, call.where)
+        call.refuse(OTHER_ORDER)
+    return x.labels
 
 
 @rule("cat", "concat", "concatenate")
 def cat(call: Call) -> Tensor:
     tensors, dim = call.argument(0, "tensors"), call.argument(1, "dim", 0) % len(call.shapes[0])
-    if any(m.labels.shape[d] != 1 for m in tensors for d in range(len(m.shape)) if d != dim):
+    tensors = [m for m in tensors if len(m.shape) == len(call.shapes[0])]
+    if not any(m.varies(dim) for m in tensors):  # along another dimension than the channels'
+        for other in tensors[1:]:
+            call.channels.tie(tensors[0].labels, other.labels)
+        return torch.broadcast_tensors(*(m.labels for m in tensors))[0]
+    if any(m.along(dim) is None for m in tensors):
         return call.refuse("which joins them along another dimension than their channels'")
-    return torch.cat([expand_channels(m.along(dim), m, dim) for m in tensors], dim)
+    return torch.cat([spread(m.along(dim), len(m.shape), dim) for m in tensors], dim)
 
 
-@rule(nn.Flatten, "flatten")
+@rule("stack")
+def stack(call: Call) -> Tensor:
+    tensors, dim = call.argument(0, "tensors"), call.argument(1, "dim", 0) % len(call.shapes[0])
+    for other in tensors[1:]:
+        call.channels.tie(tensors[0].labels, other.labels)
+    return torch.broadcast_tensors(*(m.labels for m in tensors))[0].unsqueeze(dim)
+
+
+@rule("pad")
+@rule(nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)
+@rule(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReplicationPad1d, nn.ReplicationPad2d, nn.CircularPad2d)
+def pad(call: Call) -> Tensor:
+    x = call.maps[0]
+    amounts = call.module.padding if call.module is not None else call.argument(1, "pad")
+    mode, labels = call.argument(2, "mode", "constant"), x.labels
+    for i in range(0, len(amounts), 2):  # type: ignore[arg-type]
+        before, after = amounts[i : i + 2]  # type: ignore[index]
+        dim = len(x.shape) - 1 - i // 2
+        if not x.varies(dim) or (before, after) == (0, 0):
+            continue
+        if before < 0 or after < 0 or mode != "constant":
+            return call.refuse("which crops or repeats some of them by their place")
+        zeros = call.channels.fix(
+            f"its maps are joined with a fixed number of zero maps that {call.where} adds, a shortcut of option A; "
+            "with a 1×1 convolution there they could go"
+        )
+        came = x.along(dim)
+        if came is None:
+            return call.refuse(OTHER_ORDER)
+        labels = spread(torch.cat([zeros.expand(before), came, zeros.expand(after)]), len(x.shape), dim)
+    return labels
+
+
+# ------------------------------------------------------------------------- what takes a part of them
+
+
+def _pieces(call: Call, dim: int, ends: Sequence[Fraction]) -> list[Tensor] | None:
+    """The labels cut at these shares of a dimension, whose pieces must stay as wide as their shares."""
+    labels = call.maps[0].labels
+    parts = math.lcm(*(end.denominator for end in ends))
+    if labels.shape[dim] % parts:
+        return None
+    grid = labels.movedim(dim, 0).reshape(parts, -1, *labels.movedim(dim, 0).shape[1:])
+    keep_grid(call, grid.reshape(parts, -1), 1)
+    bounds = [0, *(int(end * labels.shape[dim]) for end in ends)]
+    return [labels.narrow(dim, low, high - low) for low, high in pairwise(bounds)]
+
+
+@rule("chunk", "split", "tensor_split", counts=True)
+def split(call: Call) -> Tensor | list[Tensor]:
+    x, how = call.maps[0], call.args[1] if len(call.args) > 1 else next(iter(call.kwargs.values()))
+    dim = call.argument(2, "dim", 0) % len(x.shape)
+    pieces = len(call.shapes)
+    if not x.varies(dim):
+        return [x.labels] * pieces
+    shares: list[Fraction | None] = [Fraction(1, pieces) if how == pieces else None] * pieces
+    if call.operator == "split":
+        sizes = how if isinstance(how, list | tuple) else [how] * pieces
+        shares = [_share(call, size, x.labels.reshape(-1)) for size in sizes]
+    known = [share for share in shares if share is not None]
+    if len(known) < pieces:
+        return call.refuse("which splits them by fixed numbers; chunk, or a size taken from x.shape, has a rule")
+    found = _pieces(call, dim, list(accumulate(known)))
+    return call.refuse("which splits them unevenly") if found is None else found
+
+
+def _share(call: Call, size: Any, labels: Tensor) -> Fraction | None:
+    """What share of these channels a number in the model's code means, if it follows them."""
+    root = call.channels.root
+    if not isinstance(size, Count) or not torch.equal(root[size.labels], root[labels]):
+        return None
+    return size.share
+
+
+@rule("unbind")
+def unbind(call: Call) -> Tensor | list[Tensor]:
+    x, dim = call.maps[0], call.argument(1, "dim", 0)
+    if x.varies(dim):
+        return call.refuse("which picks some of them by their place")
+    return [x.labels.squeeze(dim)] * len(call.shapes)
+
+
+@rule("select")
+def select(call: Call) -> Tensor:
+    x, dim = call.maps[0], call.argument(1, "dim")
+    return call.refuse("which picks some of them by their place") if x.varies(dim) else x.labels.squeeze(dim)
+
+
+@rule("narrow")
+def narrow(call: Call) -> Tensor:
+    x, dim = call.maps[0], call.argument(1, "dim")
+    return call.refuse("which picks some of them by their place") if x.varies(dim) else x.labels
+
+
+@rule("getitem", counts=True)
+def getitem(call: Call) -> Tensor:
+    x, index = call.maps[0], call.args[1]
+    index = list(index) if isinstance(index, tuple) else [index]
+    if any(isinstance(i, list | Maps) for i in index):
+        return call.refuse("which picks some of them by a list or a mask")
+    if Ellipsis in index:
+        place = index.index(Ellipsis)
+        missing = len(x.shape) - sum(i is not None for i in index) + 1
+        index[place : place + 1] = [slice(None)] * missing
+    labels, dim = x.labels, 0
+    for i in index:
+        if i is None:
+            labels = labels.unsqueeze(dim)
+        elif isinstance(i, slice):
+            part = _slice_labels(call, labels, dim, i)
+            if part is None:
+                return call.refuse("which picks some of them by their place")
+            labels = part
+        elif labels.shape[dim] != 1:
+            return call.refuse("which picks some of them by their place")
+        else:
+            labels = labels.squeeze(dim)
+            continue
+        dim += 1
+    return labels
+
+
+def _slice_labels(call: Call, labels: Tensor, dim: int, part: slice) -> Tensor | None:
+    if labels.shape[dim] == 1 or part in (slice(None), slice(0, None), slice(None, None, 1)):
+        return labels
+    along = Maps(labels.shape, labels).size(dim)
+    assert isinstance(along, Count)
+    start = Fraction(0) if part.start in (None, 0) else _share(call, part.start, along.labels)
+    stop = Fraction(1) if part.stop is None else _share(call, part.stop, along.labels)
+    if start is None or stop is None or part.step not in (None, 1) or labels.shape != call.maps[0].labels.shape:
+        return None
+    pieces = _pieces(call, dim, [end for end in (start, stop, Fraction(1)) if end > 0])
+    return None if pieces is None else labels.narrow(dim, *_bounds(start, stop, labels.shape[dim]))
+
+
+def _bounds(start: Fraction, stop: Fraction, n: int) -> tuple[int, int]:
+    return int(start * n), int((stop - start) * n)
+
+
+# ---------------------------------------------------------------------- what reorders and reshapes them
+
+
+@rule("permute")
+def permute(call: Call) -> Tensor:
+    dims = call.argument(1, "dims")
+    return call.maps[0].labels.permute(dims if isinstance(dims, list | tuple) else call.args[1:])
+
+
+@rule("transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "unsqueeze", "unsqueeze_")
+def as_labels(call: Call) -> Tensor:
+    """What is done with the tensor is done with its labels."""
+    name = call.operator.removesuffix("_")
+    return getattr(call.maps[0].labels, name)(*call.args[1:], **{k: v for k, v in call.kwargs.items() if k != "input"})
+
+
+@rule("squeeze", "squeeze_")
+def squeeze(call: Call) -> Tensor:
+    x, dim = call.maps[0], call.argument(1, "dim")
+    if dim is None and x.labels.numel() > 1:
+        return call.refuse("which drops every dimension of size 1, theirs too when one is left; name the dim")
+    dims = range(len(x.shape)) if dim is None else dim if isinstance(dim, list | tuple) else [dim]
+    return x.labels.squeeze([d for d in dims if x.shape[d] == 1])
+
+
+@rule("flatten", nn.Flatten)
 def flatten(call: Call) -> Tensor:
     x = call.maps[0]
     if isinstance(call.module, nn.Flatten):
         start, end = call.module.start_dim, call.module.end_dim
     else:
         start, end = call.argument(1, "start_dim", 0), call.argument(2, "end_dim", -1)
-    start %= len(x.shape)
-    sizes = [x.shape[d] if d >= start else x.labels.shape[d] for d in range(len(x.shape))]
-    return x.labels.expand(sizes).flatten(start, end)
+    start, end = start % len(x.shape), end % len(x.shape)
+    return _reshape(call, [*map(x.size, range(start)), -1, *map(x.size, range(end + 1, len(x.shape)))])
 
 
-@rule("view", "reshape")
+@rule("view", "reshape", counts=True)
 def view(call: Call) -> Tensor:
-    x, sizes = call.maps[0], call.args[1:]
-    if len(sizes) == 1 and isinstance(sizes[0], list | tuple):
-        sizes = tuple(sizes[0])
-    if len(sizes) == 2 and sizes[1] == -1:  # (n, -1): flatten(1) in other words
-        return x.labels.expand(1, *x.shape[1:]).flatten(1)
-    return call.refuse("which reshapes them in a way prunelab has no rule for; flatten(1) has one")
+    sizes = call.args[1:] or tuple(call.kwargs[k] for k in ("shape", "size") if k in call.kwargs)
+    return _reshape(call, list(sizes[0]) if isinstance(sizes[0], list | tuple) else list(sizes))
 
 
-@rule("pad")
-def pad(call: Call) -> Tensor:
-    amounts = call.argument(1, "pad")
-    if any(amounts[4:]):
-        return call.refuse(
-            "which adds zero maps by a fixed number (a shortcut of option A): their indices must not move"
-        )
-    return call.maps[0].labels
+@rule("unflatten", nn.Unflatten, counts=True)
+def unflatten(call: Call) -> Tensor:
+    x = call.maps[0]
+    own = call.module
+    dim = own.dim if isinstance(own, nn.Unflatten) else call.argument(1, "dim")
+    sizes = own.unflattened_size if isinstance(own, nn.Unflatten) else call.argument(2, "sizes")
+    dim = int(dim) % len(x.shape)
+    return _reshape(call, [*map(x.size, range(dim)), *sizes, *map(x.size, range(dim + 1, len(x.shape)))])
 
 
-@rule("getitem")
-def getitem(call: Call) -> Tensor:
-    x, index = call.maps[0], call.args[1]
-    index = index if isinstance(index, tuple) else (index,)
-    whole = all(i == slice(None) or (isinstance(i, slice) and x.labels.shape[d] == 1) for d, i in enumerate(index))
-    if not whole or not all(isinstance(i, slice) for i in index):
-        return call.refuse("which picks some of them by their place")
-    return x.labels
+@rule("view_as", "reshape_as")
+def view_as(call: Call) -> Tensor:
+    return _reshape(call, [call.maps[1].size(d) for d in range(len(call.maps[1].shape))])
+
+
+def _reshape(call: Call, sizes: list[Any]) -> Tensor:
+    """Reshape the labels as the tensor. A size that follows the channels, or -1, may shrink; a plain number not."""
+    x, shape = call.maps[0], call.shapes[0]
+    if x.labels.numel() == 1:
+        return x.labels.reshape([1] * len(shape))
+    labels = _reshape_labels(x, shape)
+    varying = [d for d in range(len(shape)) if labels.shape[d] > 1]
+    counted = [d for d, size in enumerate(sizes) if isinstance(size, Count)]
+    inferred = [d for d, size in enumerate(sizes) if isinstance(size, int) and size == -1]
+    if not varying:
+        return labels
+    may_shrink = [d for d in varying if d in (counted or inferred)]
+    if len(may_shrink) != 1 or any(d not in varying for d in counted):
+        return _refuse_counts(call, f"which reshapes them to fixed sizes {_show(sizes)}; write -1 for their number")
+    labels = keep_grid(call, labels, may_shrink[0])
+    for d in counted:
+        if sizes[d].share == 1 and len(sizes[d].labels) == shape[d]:
+            call.channels.tie(sizes[d].labels, labels.reshape(-1))
+        elif not _same_mixture(call.channels, sizes[d].labels, x.labels):
+            return _refuse_counts(call, "which reshapes them by the number of other maps")
+    return thin(call.channels.root[labels])
+
+
+def _reshape_labels(x: Maps, shape: torch.Size) -> Tensor:
+    if len(x.shape) > 1 and len(shape) > 1 and x.shape[0] == shape[0] and not x.varies(0):  # leave the batch out
+        return thin(x.labels.expand(1, *x.shape[1:]).reshape(1, *shape[1:]))
+    return thin(x.labels.expand(x.shape).reshape(shape))
+
+
+def _show(sizes: list[Any]) -> str:
+    return str(tuple(size.value if isinstance(size, Count) else size for size in sizes))
+
+
+def _same_mixture(channels: Channels, a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same filters, each as often as the others, up to one factor."""
+    (own, times), (theirs, often) = (channels.root[labels].unique(return_counts=True) for labels in (a, b))
+    return torch.equal(own, theirs) and torch.equal(times * often[0], often * times[0])
+
+
+def _refuse_counts(call: Call, why: str) -> Tensor:
+    for count in (size for arg in call.args for size in (arg if isinstance(arg, list | tuple) else [arg])):
+        if isinstance(count, Count):
+            call.channels.refuse(count.labels, f"the model's code works with the number of its maps in {call.where}")
+    return call.refuse(why)
+
+
+@rule("expand", "expand_as", "broadcast_to", counts=True)
+def expand(call: Call) -> Tensor:
+    x, shape = call.maps[0], call.shapes[0]
+    if call.operator == "expand_as":
+        return x.labels.reshape([1] * (len(shape) - len(x.shape)) + list(x.labels.shape))
+    sizes = list(call.args[1]) if isinstance(call.args[1], list | tuple) else list(call.args[1:])
+    labels = x.labels.reshape([1] * (len(shape) - len(x.shape)) + list(x.labels.shape))
+    for d, size in enumerate(sizes):
+        if isinstance(size, Count) and labels.shape[d] > 1 and size.share == 1:
+            call.channels.tie(size.labels, labels.movedim(d, -1))
+        elif isinstance(size, Count) and size.share == 1 and x.labels.numel() == 1:
+            labels = spread(size.labels, len(shape), d)  # one map for each of those
+        elif isinstance(size, Count) or (labels.shape[d] > 1 and size != -1):
+            return _refuse_counts(call, "which expands them to a fixed number")
+    return labels
+
+
+@rule("repeat_interleave")
+def repeat_interleave(call: Call) -> Tensor:
+    x, times, dim = call.maps[0], call.argument(1, "repeats"), call.argument(2, "dim")
+    if not isinstance(times, int) or dim is None:
+        return call.refuse("which repeats them by a list")
+    return x.labels.repeat_interleave(times, dim) if x.varies(dim) else x.labels
+
+
+@rule("repeat", "tile")
+def repeat(call: Call) -> Tensor:
+    x, times = call.maps[0], call.args[1:]
+    times = tuple(times[0]) if isinstance(times[0], list | tuple) else times
+    labels = x.labels.reshape([1] * (len(times) - len(x.shape)) + list(x.labels.shape))
+    return labels.repeat([n if labels.shape[d] > 1 else 1 for d, n in enumerate(times)])
+
+
+@rule("pixel_shuffle", nn.PixelShuffle)
+def pixel_shuffle(call: Call) -> Tensor:
+    """r² channels become the r × r pixels of one."""
+    x = call.maps[0]
+    r = call.module.upscale_factor if isinstance(call.module, nn.PixelShuffle) else call.argument(1, "upscale_factor")
+    came = x.along(-3)
+    if came is None:
+        return call.refuse(OTHER_ORDER)
+    return spread(keep_grid(call, came.reshape(-1, r * r), 0).reshape(-1), len(x.shape), -3)
+
+
+@rule("pixel_unshuffle", nn.PixelUnshuffle)
+def pixel_unshuffle(call: Call) -> Tensor:
+    x, module = call.maps[0], call.module
+    r = module.downscale_factor if isinstance(module, nn.PixelUnshuffle) else call.argument(1, "downscale_factor")
+    came = x.along(-3)
+    return call.refuse(OTHER_ORDER) if came is None else spread(came.repeat_interleave(r * r), len(x.shape), -3)
+
+
+@rule("channel_shuffle", "native_channel_shuffle", nn.ChannelShuffle)
+def channel_shuffle(call: Call) -> Tensor:
+    """(groups, n) channels become (n, groups)."""
+    x = call.maps[0]
+    groups = call.module.groups if isinstance(call.module, nn.ChannelShuffle) else call.argument(1, "groups")
+    came = x.along(1)
+    if came is None:
+        return call.refuse(OTHER_ORDER)
+    grid = came.reshape(groups, -1)
+    keep_grid(call, grid, 1)
+    return spread(grid.t().reshape(-1), len(x.shape), 1)

@@ -29,12 +29,14 @@ class PruningPlan:
 
     keep: {layer: sorted indices of survivors}, for every conv. widths: {layer: filters of the original}.
     input_shapes: what the model was traced with. settings: how the plan was made (ratios, criterion, …).
+    grouped: convs and norms whose groups all stay, each thinner (a depthwise conv loses whole groups instead).
     """
 
     keep: dict[str, list[int]]
     widths: dict[str, int]
     input_shapes: list[list[int]]
     settings: dict[str, Any] = field(default_factory=dict)
+    grouped: list[str] = field(default_factory=list)
 
     @property
     def removed(self) -> dict[str, list[int]]:
@@ -77,11 +79,15 @@ class PruningPlan:
 
     def check_pruned(self, model: nn.Module) -> None:
         """ValueError unless the model has exactly the filters that this plan keeps."""
-        found = {
-            name: module.weight.shape[0]
-            for name, module in model.named_modules()
-            if name in self.keep and isinstance(module.weight, Tensor)
-        }
+        tensors = dict(model.named_parameters())
+        found = {}
+        for name in self.keep:
+            weight = tensors.get(f"{name}.weight", tensors.get(name))
+            owner = model.get_submodule(name) if f"{name}.weight" in tensors else None
+            if isinstance(owner, nn.modules.conv._ConvTransposeNd):  # whose filters are in its second dimension
+                found[name] = owner.out_channels
+            elif weight is not None:
+                found[name] = weight.shape[0]
         _check_layers({name: len(kept) for name, kept in self.keep.items()}, found, type(model).__name__)
 
 
@@ -112,6 +118,7 @@ def make_plan(
     strategy: str = "independent",
     order: str = "smallest",
     rounding: str = "ceil",
+    align: int = 1,
     data: "DataSplits | None" = None,
     seed: int = 0,
 ) -> PruningPlan:
@@ -124,6 +131,8 @@ def make_plan(
         kernels whose input maps are already gone.
     order: which filters go, `smallest`, `random` (by seed) or `largest`.
     rounding: `ceil`, `floor` or `round`; see `count_removed`.
+    align: what stays of each layer is rounded up to a multiple of this, 8 say, since hardware computes
+        such widths faster; a layer never grows beyond its own width.
 
     Raises ValueError for an unknown key or choice, a ratio outside [0, 1), a layer that cannot be pruned,
     or two ratios for tied layers. Warns where a ratio would empty a layer: its last filter stays.
@@ -134,30 +143,47 @@ def make_plan(
         raise ValueError(f"make_plan takes the graph of trace(model, example_input), not {type(graph).__name__}")
     check_choice("strategy", strategy, STRATEGIES)
     check_choice("order", order, ORDERS)
+    if isinstance(align, bool) or not isinstance(align, int) or align < 1:
+        raise ValueError(f"align must be a whole number, 1 or more (8 keeps widths at multiples of 8); got {align!r}")
     score, channels = find_criterion(criterion), graph.channels
     resolved = resolve_ratios(graph, ratios)
     alive = torch.ones(len(channels.root), dtype=torch.bool)
     for index, group in enumerate(graph.groups):
-        count = count_removed(resolved.get(group.leader, 0), group.size, rounding)
+        ratio, units = resolved.get(group.leader, 0), len(group.units)
+        wanted = count_removed(ratio, units, rounding)
+        count = units - _align(units - wanted, group, align)
         if count == 0:
             continue
-        weight = graph.model.get_submodule(group.leader).weight.detach()  # type: ignore[operator]
-        if strategy == "greedy" and group.leader in channels.reads:
-            read = alive[channels.root[channels.reads[group.leader]]]
+        weight = graph.filters(group.leader)
+        if strategy == "greedy" and weight.shape[1] > 1 and group.leader in channels.reads:
+            read = alive[channels.root[channels.reads[group.leader][: weight.shape[1]]]]
             weight = weight[:, read.to(weight.device)]  # (out, in, kh, kw) -> (out, in that are left, kh, kw)
-        ranked = _rank(score(weight), order, seed * 100_003 + index)
+        ranked = _rank(score_units(group, score(weight)), order, seed * 100_003 + index)
         alive[group.units[ranked[:count]]] = False
-        if count != ROUNDINGS[rounding](round(resolved[group.leader] * group.size, 9)):
-            warn(
-                f"ratio {resolved[group.leader]} would remove all {group.size} filters of {group.leader}; one stays",
-                stacklevel=2,
-            )
+        if wanted != ROUNDINGS[rounding](round(ratio * units, 9)):
+            what = "filters" if units == group.size else "units of filters"
+            warn(f"ratio {ratio} would remove all {units} {what} of {group.leader}; one stays", stacklevel=2)
     settings = {
         "ratios": dict(ratios), "criterion": criterion, "strategy": strategy, "order": order,
-        "rounding": rounding, "seed": seed,
+        "rounding": rounding, "align": align, "seed": seed,
     }  # fmt: skip
     keep = {name: graph.numbers[name][alive[channels.root[channels.made[name]]]].tolist() for name in graph.numbers}
-    return PruningPlan(keep, graph.widths, graph.input_shapes, settings)
+    return PruningPlan(keep, graph.widths, graph.input_shapes, settings, sorted(channels.grouped))
+
+
+def _align(kept: int, group: Group, align: int) -> int:
+    """Units that stay so that the leader's width is a multiple of `align`, or whole."""
+    filters, units = group.size, len(group.units)
+    step = align // math.gcd(align, filters // units)
+    return min(units, math.ceil(kept / step) * step)
+
+
+def score_units(group: Group, scores: Tensor) -> Tensor:
+    """The mean score of the filters that go at once. (filters of the leader,) -> (units,)"""
+    if len(group.units) == group.size:
+        return scores
+    sums = scores.new_zeros(len(group.units)).index_add(0, group.unit_of.to(scores.device), scores)
+    return sums / group.unit_of.bincount().to(scores.device)
 
 
 def _rank(scores: Tensor, order: str, seed: int) -> Tensor:

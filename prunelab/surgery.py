@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from prunelab.graph import ChannelGraph, Cut, trace
+from prunelab.graph import ChannelGraph, trace
 from prunelab.plan import PruningPlan
 from prunelab.tracing import copy_with
 
@@ -20,41 +20,22 @@ def prune(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None = N
 
     >>> small = prune(model, make_plan(trace(model, x), {"*": 0.3}))
     """
-    cuts = _find_cuts(model, plan, graph)
-    pieces: dict[int, Tensor] = {}
-    for name, cut in cuts.items():
-        for tensor, dims in _slices(model.get_submodule(name), cut):
-            small = tensor.detach()
-            for dim, index in dims:
-                small = small.index_select(dim, index.to(tensor.device))
-            if dims:
-                pieces[id(tensor)] = small
+    graph, alive = find_alive(model, plan, graph)
+    channels, tensors = graph.channels, dict(model.named_parameters()) | dict(model.named_buffers())
+    pieces = {}
+    for name, dims in channels.slices.items():
+        left = keep_slices(tensors[name].detach(), dims, alive, channels.root)
+        if left.shape != tensors[name].shape:
+            pieces[id(tensors[name])] = left
     pruned = copy_with(model, lambda tensor: pieces[id(tensor)] if id(tensor) in pieces else tensor.clone())
-    for name, cut in cuts.items():
-        _set_attributes(pruned.get_submodule(name), cut)
+    for (module, attribute, place), labels in channels.counts.items():
+        _set_count(pruned.get_submodule(module), attribute, place, int(alive[channels.root[labels]].sum()))
     pruned.pruning_plan = plan  # type: ignore[assignment]
     return pruned
 
 
-def silence(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None = None) -> nn.Module:
-    """A full-size copy whose layers read zero where the plan removes a map: what `prune` must compute.
-
-    The oracle of this project. Zeroing the filters themselves is not the same: batch norm's shift would
-    still come through.
-    """
-    cuts = _find_cuts(model, plan, graph)
-    copy = copy_with(model, torch.clone)
-    for name, cut in cuts.items():
-        module = copy.get_submodule(name)
-        if cut.inputs is not None and isinstance(module.weight, Tensor):
-            gone = torch.ones(module.weight.shape[1], dtype=torch.bool, device=module.weight.device)
-            gone[cut.inputs.to(gone.device)] = False
-            with torch.no_grad():
-                module.weight[:, gone] = 0
-    return copy
-
-
-def _find_cuts(model: nn.Module, plan: PruningPlan, graph: ChannelGraph | None) -> dict[str, Cut]:
+def find_alive(model: nn.Module, plan: PruningPlan, graph: ChannelGraph | None) -> tuple[ChannelGraph, Tensor]:
+    """The trace of a model, and which of its labels a plan leaves; ValueError when they do not fit."""
     if not isinstance(model, nn.Module) or not isinstance(plan, PruningPlan):
         raise ValueError(
             f"prune takes a model and a plan of make_plan, not {type(model).__name__} and {type(plan).__name__}"
@@ -62,29 +43,22 @@ def _find_cuts(model: nn.Module, plan: PruningPlan, graph: ChannelGraph | None) 
     if graph is None:
         graph = trace(model, tuple(torch.zeros(shape) for shape in plan.input_shapes))
     plan.check_graph(graph)
-    return graph.cuts(plan.keep)
+    return graph, graph.alive(plan.keep)
 
 
-def _slices(module: nn.Module, cut: Cut) -> list[tuple[Tensor, list[tuple[int, Tensor]]]]:
-    """(tensor, [(dimension, positions that stay)]) for each tensor of a module that shrinks."""
-    depthwise = getattr(module, "groups", 1) > 1
-    found = []
-    for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-        dims = [(0, cut.outputs)] if tensor.ndim > 0 else []
-        if name == "weight" and tensor.ndim > 1 and not depthwise:
-            dims.append((1, cut.inputs))
-        found.append((tensor, [(dim, index) for dim, index in dims if index is not None]))
-    return found
+def keep_slices(tensor: Tensor, dims: dict[int, Tensor], alive: Tensor, root: Tensor) -> Tensor:
+    """A tensor without the slices whose labels are gone."""
+    for dim, labels in dims.items():
+        mask = alive[root[labels]]
+        if not mask.all():
+            tensor = tensor.index_select(dim, mask.nonzero().squeeze(1).to(tensor.device))
+    return tensor
 
 
-def _set_attributes(module: nn.Module, cut: Cut) -> None:
-    names = {
-        ("out_channels", "out_features", "num_features", "num_parameters"): cut.outputs,
-        ("in_channels", "in_features"): cut.inputs,
-    }
-    if getattr(module, "groups", 1) > 1:
-        names["in_channels", "groups"] = cut.outputs
-    for attributes, index in names.items():
-        for attribute in attributes:
-            if index is not None and hasattr(module, attribute):
-                setattr(module, attribute, len(index))
+def _set_count(module: nn.Module, attribute: str, place: int | None, value: int) -> None:
+    if place is None:
+        setattr(module, attribute, value)
+    else:  # one entry of several, as of LayerNorm's normalized_shape
+        entries = list(getattr(module, attribute))
+        entries[place] = value
+        setattr(module, attribute, type(getattr(module, attribute))(entries))

@@ -1,59 +1,107 @@
 """One run of a model under torch.fx: every tensor carries its labels along, and every layer gets its number."""
 
 import copy
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import inspect
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from warnings import warn
 
 import torch
 from torch import Tensor, fx, nn
 
-from prunelab.channels import Call, Channels, Maps
-from prunelab.operators import find_rule
+from prunelab.channels import Call, Channels, Count, Layer, Maps, leaves
+from prunelab.operators import KNOWS_COUNTS, KNOWS_PARAMETERS, RULES, find_rule
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 # what may stand between a shortcut's conv and the addition
-PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.Identity, nn.Dropout)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A conv or linear layer as it was traced."""
-
-    name: str  # qualified module name
-    paper_name: str  # conv_1 …, shortcut_1 …, linear_1 …
-    kind: str  # conv, shortcut or linear
-    n_in: int
-    n_out: int
-    kernel: tuple[int, ...]
-    groups: int
-    bias: bool
-    positions: int  # output pixels of one image, over all uses
-    size: tuple[int, ...]  # of the output maps, () for linear
+PLAIN = (*NORMS, nn.Identity, nn.Dropout)
+# what may be done with a number of channels so that it still follows them
+COUNTING = (operator.mul, operator.floordiv, operator.getitem, operator.add)
 
 
 def walk(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Channels, dict[str, Layer]]:
-    """What a run of the model tells of its channels, and its conv and linear layers in forward order."""
+    """What a run of the model tells of its channels, and its conv and linear layers in forward order.
+
+    What only training runs (auxiliary heads) is followed too, so that a pruned model can be trained.
+    """
+    skeleton = copy_with(model, lambda tensor: tensor if isinstance(tensor, nn.Parameter) else tensor.clone()).eval()
+    channels = Channels(skeleton, len(inputs[0]) if inputs[0].ndim else 1)
+    given = tuple(_like_model(model, x) for x in inputs)
     try:
-        skeleton = copy_with(model, lambda tensor: tensor).eval()
-        traced = fx.symbolic_trace(skeleton)
+        traced, opaque = trace_forward(skeleton, len(given))
+        with _told(skeleton, given):
+            _Walk(traced, skeleton, channels, opaque).run(*given)
+        shortcuts = _find_shortcuts(traced)
+    except Unfollowed as error:
+        _follow_opaque(skeleton, given, channels, str(error))
+        shortcuts = set()
+    layers = dict(channels.layers)
+    idle = [name for name, _ in skeleton.named_parameters() if not channels.called & _owners(name)]
+    if idle:
+        _follow_training(skeleton, given, channels, idle)
+    _refuse_unknown(skeleton, channels)
+    _warn_of_uncounted(skeleton, channels)
+    return channels, _number(layers, shortcuts)
+
+
+def _owners(tensor: str) -> set[str]:
+    """The tensor and the modules it is in, by qualified name."""
+    parts = tensor.split(".")
+    return {".".join(parts[:i]) for i in range(1, len(parts) + 1)}
+
+
+class Unfollowed(Exception):
+    """A forward that torch.fx cannot follow."""
+
+
+def trace_forward(skeleton: nn.Module, inputs: int) -> tuple[fx.GraphModule, dict[str, str]]:
+    """The traced model, in evaluation mode, and the modules in it that cannot be followed, with the reason.
+
+    inputs: how many arguments forward is given; the others have their defaults.
+    """
+    tracer = _Tracer()
+    try:
+        graph = tracer.trace(skeleton, concrete_args=_defaults(skeleton, inputs))
     except Exception as error:  # whatever the model's own forward raises on a symbolic input
-        raise ValueError(
-            f"{type(model).__name__} cannot be traced: {_first_line(error)}. "
-            "Its forward must not branch on values of tensors"
-        ) from error
-    runner = _Walk(traced)
+        raise Unfollowed(_first_line(error)) from error
+    return fx.GraphModule(skeleton, graph).eval(), tracer.opaque
+
+
+def _follow_training(skeleton: nn.Module, inputs: tuple[Tensor, ...], channels: Channels, idle: list[str]) -> None:
+    """Follow what the model's code does in training only."""
     try:
-        with torch.no_grad():
-            runner.run(*(_like_model(model, x) for x in inputs))
-    except Exception as error:  # whatever an operator raises on such an input
-        given = ", ".join(str(tuple(x.shape)) for x in inputs)
-        raise ValueError(
-            f"{type(model).__name__} does not take an input of shape {given}: {_first_line(error)}"
-        ) from error
-    runner.finish(skeleton)
-    return runner.channels, _number(runner.uses, _find_shortcuts(traced))
+        traced, opaque = trace_forward(skeleton.train(), len(inputs))
+        with _told(skeleton, inputs):
+            _Walk(traced, skeleton, channels, opaque).run(*inputs)
+    except (Unfollowed, ValueError) as error:
+        warn(
+            f"{', '.join(idle[:3])}{' …' if len(idle) > 3 else ''} did not run, and training mode could not be "
+            f"followed ({error}); if they read maps that are pruned, they no longer fit",
+            stacklevel=5,
+        )
+
+
+@contextmanager
+def _told(model: nn.Module, inputs: tuple[Tensor, ...]) -> Iterator[None]:
+    """Nothing random moves and no gradients are kept; whatever an operator raises becomes a sentence."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        except Exception as error:
+            given = ", ".join(str(tuple(x.shape)) for x in inputs)
+            raise ValueError(
+                f"{type(model).__name__} does not take an input of shape {given}: {_first_line(error)}"
+            ) from error
+
+
+def _defaults(model: nn.Module, given: int) -> dict[str, Any]:
+    """The arguments of forward that are not given but have a default: `mask=None`, say."""
+    parameters = list(inspect.signature(model.forward).parameters.values())[given:]
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
 def _first_line(error: Exception) -> str:
@@ -66,6 +114,9 @@ def copy_with(model: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module
     for tensor in (*model.parameters(), *model.buffers()):
         new = change(tensor).detach()
         memo[id(tensor)] = nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
+    for module in model.modules():  # a weight that a hook computes, which deepcopy refuses
+        computed = [v for v in vars(module).values() if isinstance(v, Tensor) and v.grad_fn is not None]
+        memo.update({id(tensor): tensor.detach().clone() for tensor in computed})
     return copy.deepcopy(model, memo)
 
 
@@ -74,127 +125,289 @@ def _like_model(model: nn.Module, x: Tensor) -> Tensor:
     return x.to(first.device, first.dtype if x.is_floating_point() else x.dtype, copy=True)
 
 
+class _Tracer(fx.Tracer):
+    """Takes modules with a rule, and those whose forward cannot be followed, as a whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opaque: dict[str, str] = {}  # module -> why its forward cannot be followed
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return type(m) in RULES or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        last = next(iter(reversed(self.graph.nodes)), None)
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception as error:  # whatever this module's own forward raises on a symbolic input
+            for node in list(reversed(self.graph.nodes)):
+                if node is last:
+                    break
+                if node.op != "get_attr":  # fx hands these out again
+                    self.graph.erase_node(node)
+            name = self.path_of_module(m)
+            self.opaque[name] = _first_line(error)
+            return self.create_proxy("call_module", name, args, kwargs)
+
+
 class _Walk(fx.Interpreter):
     """Run a traced model, and carry beside each tensor its labels."""
 
-    def __init__(self, traced: fx.GraphModule) -> None:
+    def __init__(
+        self, traced: fx.GraphModule, skeleton: nn.Module, channels: Channels, opaque: Mapping[str, str]
+    ) -> None:
         super().__init__(traced)
-        self.channels = Channels()
-        self.uses: dict[str, tuple[nn.Module, torch.Size, int]] = {}  # layer -> module, output shape, uses
-        self.by_hand: set[str] = set()  # modules whose tensors the model's own code reads
-        self.beside: dict[fx.Node, Any] = {}  # node -> its value with Maps in place of tensors
+        self.skeleton = skeleton
+        self.channels = channels
+        self.opaque = opaque
+        self.beside: dict[fx.Node, Any] = {}  # node -> its value with Maps and Counts in place of tensors and numbers
 
     def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        given = fx.node.map_arg((n.args, n.kwargs), lambda node: self.beside[node])
-        self.beside[n] = self._beside(n, value, *given)
+        if n.op == "call_module" and str(n.target) in self.opaque:
+            with _record(self.fetch_attr(str(n.target)), str(n.target), self.channels, self.opaque[str(n.target)]):
+                value = super().run_node(n)
+        else:
+            value = super().run_node(n)
+        args, kwargs = fx.node.map_arg((n.args, n.kwargs), lambda node: self.beside[node])
+        self.beside[n] = self._beside(n, value, args, kwargs)
         return value
 
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """Convolutions take the time and tell nothing but a shape."""
+        module = self.fetch_attr(target)
+        shape = _shape_after(module, args[0]) if len(args) == 1 and not kwargs else None
+        return super().call_module(target, args, kwargs) if shape is None else args[0].new_zeros(shape)
+
     def _beside(self, n: fx.Node, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        tensors = [v for v in _flat(value) if isinstance(v, Tensor)]
+        tensors = [v for v in leaves(value) if isinstance(v, Tensor)]
         if n.op == "output":
-            for maps in _flat(args):
+            for maps in leaves(args):
                 if isinstance(maps, Maps):
                     self.channels.refuse(maps.labels, "the model returns its maps, so its user reads them")
             return None
+        if n.op in ("placeholder", "get_attr") and tensors:
+            return self._start(n, value)
         if not tensors:
-            self._refuse_counting(n, value)
-            return value
-        if n.op == "get_attr":
-            self.by_hand.add(str(n.target).rpartition(".")[0])
-        if n.op in ("placeholder", "get_attr"):
-            what = "the model's input" if n.op == "placeholder" else f"a bare parameter ({n.target})"
-            label = self.channels.fix(f"its maps are joined with {what}, which no filter made")
-            return Maps(value.shape, label.reshape([1] * value.ndim))
-        if n.op == "call_function" and n.target.__name__ == "getitem" and not isinstance(args[0], Maps):  # type: ignore[union-attr]
+            return self._follow_number(n, value, args)
+        if n.op == "call_function" and n.target is operator.getitem and not isinstance(args[0], Maps):
             return args[0][args[1]]  # one tensor of several
-        module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
-        operator = type(module).__name__ if module is not None else getattr(n.target, "__name__", str(n.target))
+        name = str(n.target)
+        module = self.fetch_attr(name) if n.op == "call_module" else None
+        kind = type(module).__name__ if module is not None else getattr(n.target, "__name__", name)
         shapes = tuple(tensor.shape for tensor in tensors)
-        name = str(n.target) if module is not None else n.name
-        call = Call(operator, name, module, args, kwargs, shapes, self.channels)
-        if isinstance(module, (*CONVS, nn.Linear)):
-            self.uses[name] = (module, shapes[0], self.uses[name][2] + 1 if name in self.uses else 1)
+        place = name if module is not None else n.name
+        call = Call(kind, place, self._within(n), module, args, kwargs, shapes, self.channels)
+        self.channels.called.update([name] if module is not None else [])
+        return self._label(value, call, all(maps.bare for maps in call.maps))
+
+    def _label(self, value: Any, call: Call, bare: bool) -> Any:
+        """The value with Maps in place of its tensors, as the operator's rule has it."""
+        if call.module is not None and call.name in self.opaque:
+            labels = call.refuse(f"whose forward cannot be followed: {self.opaque[call.name]}")
+            return fx.node.map_aggregate(value, lambda v: _relabel(v, labels, bare))
+        rule = find_rule(call)
+        counts = (
+            [] if rule in KNOWS_COUNTS else [c for c in _with_slices(call.args, call.kwargs) if isinstance(c, Count)]
+        )
+        if counts:
+            self._refuse_counts(counts, call.where)
+            args, kwargs = fx.node.map_aggregate((call.args, call.kwargs), _number_of)
+            call = replace(call, args=args, kwargs=kwargs)
+        if rule not in KNOWS_PARAMETERS:
+            self.channels.by_hand.update({m.source: call.where for m in call.maps if m.source and _wide(m.shape)})
         try:
-            labels = find_rule(call)(call)
-        except (AttributeError, IndexError, TypeError, RuntimeError) as error:  # used in a way its rule did not expect
+            labels = rule(call)
+        except (
+            ArithmeticError,
+            AssertionError,
+            LookupError,
+            AttributeError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+        ) as error:
             labels = call.refuse(f"used in a way that its rule does not know ({_first_line(error)})")
-        if isinstance(value, Tensor):
-            return Maps(value.shape, labels)
-        return fx.node.map_aggregate(value, lambda v: _relabel(v, labels))
+        if isinstance(labels, list):  # of several tensors
+            return type(value)(Maps(v.shape, own, bare=bare) for v, own in zip(value, labels, strict=True))
+        return fx.node.map_aggregate(value, lambda v: _relabel(v, labels, bare))
 
-    def _refuse_counting(self, n: fx.Node, value: Any) -> None:
-        """A number of maps that the model's own code works with would change when some of them go."""
-        source, dim = n.args[0] if n.args else None, n.args[1] if len(n.args) > 1 else None
-        name = getattr(n.target, "__name__", n.target)
-        if name == "getitem" and isinstance(source, fx.Node) and (source.target == "size" or "shape" in source.args):
-            source = source.args[0]
-        elif name not in ("size", "numel"):
-            return
-        maps = self.beside.get(source) if isinstance(source, fx.Node) else None
-        if not isinstance(maps, Maps) or not n.users or isinstance(value, torch.Size):
-            return
-        if name == "numel" or (isinstance(dim, int) and maps.labels.shape[dim] != 1):
-            self.channels.refuse(maps.labels, f"the model's code works with the number of its maps ({n.name})")
+    def _within(self, n: fx.Node) -> str:
+        inner = [path for path in n.meta.get("nn_module_stack", {}) if path and path != n.target]
+        return inner[-1] if inner else f"{type(self.skeleton).__name__}.forward"
 
-    def finish(self, model: nn.Module) -> None:
-        """Refuse the filters of layers whose tensors are used elsewhere too, and say what is not counted."""
-        owners: dict[int, list[str]] = {}
-        for name, module in model.named_modules():  # those that the run left out, too
-            for tensor in module.parameters(recurse=False):
-                owners.setdefault(id(tensor), []).append(name)
-        shared = {name for names in owners.values() if len(names) > 1 for name in names}
-        for table in (self.channels.made, self.channels.reads, self.channels.follows):
-            for name, labels in table.items():
-                if name in shared:
-                    self.channels.refuse(labels, f"{name} shares a parameter with another module")
-                if name in self.by_hand:
-                    self.channels.refuse(labels, f"the model's code reads a tensor of {name} by itself")
-        uncounted = [
-            f"{type(module).__name__} ({name})"
-            for name, module in self.module.named_modules()
-            if name not in self.uses and any(p.ndim > 2 for p in module.parameters(recurse=False))
-        ]
-        if uncounted:
-            warn(f"not counted in the cost, for want of a rule: {', '.join(uncounted)}", stacklevel=4)
+    def _start(self, n: fx.Node, value: Tensor) -> Any:
+        """An input, or a parameter or buffer that the model's code takes by itself."""
+        name = str(n.target)
+        if n.op == "placeholder":
+            fixed = self.channels.fix("its maps are joined with the model's input, which no filter made")
+            return Maps(value.shape, fixed.reshape([1] * value.ndim))
+        known = name in self.channels.alias
+        owner = self.skeleton.get_submodule(name.rpartition(".")[0]) if known else None
+        if n.users:
+            self.channels.called.add(name)
+        if known and sum(size > 1 for size in value.shape) == 1:  # a vector has a label for each entry
+            dim = next(d for d, size in enumerate(value.shape) if size > 1)
+            dims = self.channels.slices.setdefault(self.channels.alias[name], {})
+            if dim not in dims:
+                self.channels.slice(name, dim, self.channels.new(value.shape[dim]))
+            labels = dims[dim].reshape([-1 if d == dim else 1 for d in range(value.ndim)])
+            return Maps(value.shape, labels, name, owner, bare=True)
+        fixed = self.channels.fix(f"its maps are joined with {name}, a tensor that no filter made")
+        return Maps(value.shape, fixed.reshape([1] * value.ndim), name if known else "", owner, bare=True)
+
+    def _follow_number(self, n: fx.Node, value: Any, args: tuple[Any, ...]) -> Any:
+        """A number that the model's code works with: one that follows the channels, if we know how."""
+        name, source = getattr(n.target, "__name__", n.target), args[0] if args else None
+        if isinstance(source, Maps):
+            if name == "size" or (name == "getattr" and args[1] == "shape"):
+                sizes = tuple(source.size(d) for d in range(len(source.shape)))
+                dim: Any = args[1] if name == "size" and len(args) > 1 else n.kwargs.get("dim")
+                return sizes if dim is None else sizes[dim]
+            if name == "numel":
+                self._refuse_counts([Count(source.labels.reshape(-1))], f"numel in {self._within(n)}")
+            return value
+        if n.target in COUNTING:
+            try:
+                return n.target(*args)
+            except TypeError:
+                pass
+        where = f"{getattr(n.target, '__name__', n.target)} in {self._within(n)}"
+        self._refuse_counts([c for c in _with_slices(args) if isinstance(c, Count)], where)
+        return value
+
+    def _refuse_counts(self, counts: list[Count], where: str) -> None:
+        for count in counts:
+            self.channels.refuse(count.labels, f"the model's code works with the number of its maps ({where})")
 
 
-def _relabel(value: Any, labels: Tensor) -> Any:  # several tensors of one refused operator: one label for all
-    return Maps(value.shape, labels.reshape([1] * value.ndim)) if isinstance(value, Tensor) else value
+def _relabel(value: Any, labels: Tensor, bare: bool) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    fits = labels.ndim == value.ndim
+    return Maps(value.shape, labels if fits else labels.reshape(-1)[:1].reshape([1] * value.ndim), bare=bare)
 
 
-def _flat(value: Any) -> list[Any]:
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    return [leaf for item in value for leaf in _flat(item)] if isinstance(value, list | tuple) else [value]
+def _wide(shape: torch.Size) -> bool:
+    return sum(size > 1 for size in shape) > 1
 
 
-def _number(uses: Mapping[str, tuple[nn.Module, torch.Size, int]], shortcuts: set[str]) -> dict[str, Layer]:
+def _number_of(value: Any) -> Any:
+    return value.value if isinstance(value, Count) else value
+
+
+def _with_slices(*values: Any) -> list[Any]:
+    found = []
+    for leaf in leaves(values):
+        found += [leaf.start, leaf.stop, leaf.step] if isinstance(leaf, slice) else [leaf]
+    return found
+
+
+def _shape_after(module: nn.Module, x: Any) -> tuple[int, ...] | None:
+    """The shape that a plain layer gives, by torch's formulas; None where running it is the way to know."""
+    if (
+        not isinstance(x, Tensor)
+        or type(module) not in (*CONVS, *NORMS, nn.Linear)
+        or module._forward_pre_hooks
+        or module._forward_hooks
+    ):
+        return None
+    if isinstance(module, nn.Linear):
+        return (*x.shape[:-1], module.out_features) if x.ndim and x.shape[-1] == module.in_features else None
+    if isinstance(module, NORMS):
+        return tuple(x.shape) if x.ndim > 2 and x.shape[1] == module.num_features else None
+    assert isinstance(module, CONVS)
+    dims = len(module.kernel_size)
+    if x.ndim != dims + 2 or x.shape[1] != module.in_channels or isinstance(module.padding, str):
+        return None
+    reach = [d * (k - 1) + 1 for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+    spare = [size + 2 * p - r for size, p, r in zip(x.shape[2:], module.padding, reach, strict=True)]
+    if min(spare) < 0:
+        return None
+    return (x.shape[0], module.out_channels, *(s // step + 1 for s, step in zip(spare, module.stride, strict=True)))
+
+
+@contextmanager
+def _record(module: nn.Module, name: str, channels: Channels, why: str) -> Iterator[None]:
+    """While a module runs that cannot be followed, note its layers, and that their filters must stay."""
+    what = type(module).__name__ + (f" ({name})" if name else "")
+
+    def note(prefix: str) -> Callable[..., None]:
+        def hook(layer: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
+            fixed = channels.fix(f"its maps are inside {what}, whose forward cannot be followed")
+            maps = Maps(args[0].shape, fixed.reshape([1] * args[0].ndim))
+            call = Call(type(layer).__name__, prefix, what, layer, (maps,), {}, (out.shape,), channels)
+            find_rule(call)(call)
+            channels.called.add(prefix)
+            channels.refuse(
+                channels.made[prefix],
+                f"{prefix} is in {what}, whose forward cannot be followed: {why}. "
+                "Branches on values belong in a module of their own, outside the layers to prune",
+            )
+
+        return hook
+
+    kinds = (*CONVS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
+    inner = [(f"{name}.{child}".strip("."), m) for child, m in module.named_modules() if isinstance(m, kinds)]
+    handles = [m.register_forward_hook(note(prefix)) for prefix, m in inner]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _follow_opaque(skeleton: nn.Module, inputs: tuple[Tensor, ...], channels: Channels, why: str) -> None:
+    channels.called.update(name for name, _ in skeleton.named_parameters())
+    with _told(skeleton, inputs), _record(skeleton, "", channels, why):
+        skeleton(*inputs)
+
+
+def _refuse_unknown(skeleton: nn.Module, channels: Channels) -> None:
+    """Refuse the filters whose tensors are used in a way that no rule has seen."""
+    owners: dict[str, list[str]] = {}
+    for module_name, module in skeleton.named_modules():  # one that has two names counts once
+        for name in (*module._parameters, *module._buffers):
+            full = f"{module_name}.{name}".removeprefix(".")
+            owners.setdefault(channels.alias.get(full, full), []).append(full)
+    for tensor, dims in list(channels.slices.items()):
+        why = ""
+        idle = [name for name in owners.get(tensor, []) if not channels.called & _owners(name)]
+        if tensor not in owners:
+            why = f"{tensor} is not a parameter or buffer: something computes it (weight norm, say)"
+            del channels.slices[tensor]
+        elif idle:
+            why = f"{tensor} is also {', '.join(idle)}, which shares a parameter with another module and does not run"
+        elif tensor in channels.by_hand:
+            why = f"the model's code reads {tensor} by itself, in {channels.by_hand[tensor]}"
+        for labels in dims.values() if why else ():
+            channels.refuse(labels, why)
+
+
+def _warn_of_uncounted(skeleton: nn.Module, channels: Channels) -> None:
+    """Say which matrices the run multiplied with that are in no layer of the cost."""
+    counted = {layer.weight for layer in channels.layers.values()}
+    tables = {name for name, module in skeleton.named_modules() if isinstance(module, nn.Embedding | nn.LayerNorm)}
+    missing = [
+        name
+        for name, tensor in skeleton.named_parameters()
+        if _wide(tensor.shape)
+        and name not in counted
+        and (name in channels.by_hand or _owners(name) & channels.called - {name} - tables)
+    ]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        warn(f"not counted in the cost, for want of a rule: {', '.join(missing[:3])}{more}", stacklevel=4)
+
+
+def _number(layers: Mapping[str, Layer], shortcuts: set[str]) -> dict[str, Layer]:
+    """Layers with their numbers in the paper's way: convs in forward order, shortcuts and linear layers apart."""
     count = {"conv": 0, "shortcut": 0, "linear": 0}
-    layers: dict[str, Layer] = {}
-    for name, (module, shape, times) in uses.items():
-        kind = "linear" if isinstance(module, nn.Linear) else "shortcut" if name in shortcuts else "conv"
+    numbered = {}
+    for name, layer in layers.items():
+        kind = "shortcut" if name in shortcuts else layer.kind
         count[kind] += 1
-        paper_name = f"{kind}_{count[kind]}"
-        has_bias = module.bias is not None
-        if isinstance(module, nn.Linear):
-            positions = shape[:-1].numel() // (shape[0] if len(shape) > 1 else 1)
-            sizes = (module.in_features, module.out_features, (), 1, has_bias, positions * times, ())
-        else:
-            assert isinstance(module, CONVS)
-            size = tuple(shape[-len(module.kernel_size) :])
-            positions = torch.Size(size).numel() * times
-            sizes = (
-                module.in_channels,
-                module.out_channels,
-                module.kernel_size,
-                module.groups,
-                has_bias,
-                positions,
-                size,
-            )  # type: ignore[assignment]
-        layers[name] = Layer(name, paper_name, kind, *sizes)
-    return layers
+        numbered[name] = replace(layer, kind=kind, paper_name=f"{kind}_{count[kind]}")
+    return numbered
 
 
 def _find_shortcuts(traced: fx.GraphModule) -> set[str]:
@@ -206,10 +419,8 @@ def _find_shortcuts(traced: fx.GraphModule) -> set[str]:
         above[node] = 1 << i
         for source in node.all_input_nodes:
             above[node] |= above[source]
-        if (
-            getattr(node.target, "__name__", node.target) not in ("add", "add_", "iadd")
-            or len(node.all_input_nodes) != 2
-        ):
+        joins = getattr(node.target, "__name__", node.target) in ("add", "add_", "iadd")
+        if not joins or len(node.all_input_nodes) != 2:
             continue
         one, two = (_conv_behind(source, modules) for source in node.all_input_nodes)
         for short, long in ((one, two), (two, one)):

@@ -22,6 +22,7 @@ ORDER = [
     "criteria",
     "plan",
     "surgery",
+    "oracle",
     "cost",
     "latency",
     "sensitivity",

@@ -1,0 +1,98 @@
+"""The oracle: a full-size network that must compute what the pruned one does."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from prunelab.graph import ChannelGraph
+from prunelab.plan import PruningPlan
+from prunelab.surgery import find_alive
+from prunelab.tracing import copy_with, trace_forward
+
+
+def silence(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None = None) -> nn.Module:
+    """A full-size copy whose layers read zero where the plan removes a map: what `prune` must compute.
+
+    Zeroing the filters themselves is not the same: batch norm's shift would still come through.
+    A norm whose mean is over channels (layer norm, group norm) takes it over those that stay, in both networks:
+    with zeros in it, its mean would be another. The copy is then a traced one, in evaluation mode.
+    Raises ValueError when the plan was made for another network.
+    """
+    graph, alive = find_alive(model, plan, graph)
+    channels = graph.channels
+    copy = copy_with(model, torch.clone)
+    tensors = dict(copy.named_parameters())
+    for layer in channels.layers.values():
+        tensor, dim = channels.alias.get(layer.weight, layer.weight), 0 if layer.transposed else 1
+        labels = channels.slices.get(tensor, {}).get(dim)
+        if labels is not None:
+            weight = tensors[tensor]
+            with torch.no_grad():
+                weight.index_fill_(dim, (~alive[channels.root[labels]]).nonzero().squeeze(1).to(weight.device), 0)
+    survivors = {}
+    for norm, (dim, labels) in channels.mixes.items():
+        mask = alive[channels.root[labels]]
+        if not mask.all():
+            survivors[norm] = dim, mask.nonzero().squeeze(1)
+    return _SurvivorNorms(copy, graph, survivors) if survivors else copy
+
+
+class _SurvivorNorms(nn.Module):
+    """A traced model whose norms over channels see only those that stay."""
+
+    def __init__(self, model: nn.Module, graph: ChannelGraph, survivors: dict[str, tuple[int, Tensor]]) -> None:
+        super().__init__()
+        self.traced, _ = trace_forward(model.eval(), len(graph.input_shapes))
+        self.survivors = survivors
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return _Run(self.traced, self.survivors).run(*inputs)
+
+
+class _Run(fx.Interpreter):
+    def __init__(self, traced: fx.GraphModule, survivors: dict[str, tuple[int, Tensor]]) -> None:
+        super().__init__(traced)
+        self.survivors = survivors
+
+    def run_node(self, n: fx.Node) -> Any:
+        dim, keep = self.survivors.get(str(n.target) if n.op == "call_module" else n.name, (0, None))
+        if keep is None:
+            return super().run_node(n)
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        x: Tensor = args[0]
+        keep = keep.to(x.device)
+        few = x.index_select(dim, keep)
+        if n.op == "call_module":
+            out = _norm_module(self.fetch_attr(str(n.target)), few, dim, keep)
+        else:
+            out = _norm_function(n.target, few, keep, args[1:], kwargs)
+        return torch.zeros_like(x).index_copy(dim, keep, out)
+
+
+def _norm_module(norm: Any, x: Tensor, dim: int, keep: Tensor) -> Tensor:
+    """What a norm makes of the channels that stay, with its entries for them."""
+    over_groups = isinstance(norm, nn.GroupNorm)
+    place = 0 if over_groups else dim - x.ndim + len(norm.normalized_shape)
+    weight, bias = (
+        None if tensor is None else tensor.index_select(place, keep)
+        for tensor in (norm.weight, getattr(norm, "bias", None))
+    )
+    if over_groups:
+        return F.group_norm(x, norm.num_groups, weight, bias, norm.eps)
+    shape = list(x.shape[x.ndim - len(norm.normalized_shape) :])
+    if isinstance(norm, nn.RMSNorm):
+        return F.rms_norm(x, shape, weight, norm.eps)
+    return F.layer_norm(x, shape, weight, bias, norm.eps)
+
+
+def _norm_function(norm: Any, x: Tensor, keep: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The same for a norm that the model's code calls; of layer norm, over the last dimension."""
+
+    def thin(value: Any) -> Any:
+        return value.index_select(0, keep) if isinstance(value, Tensor) else value
+
+    shape = args[0] if args else kwargs.pop("normalized_shape", None) or kwargs.pop("num_groups")
+    few = shape if isinstance(shape, int) else [x.shape[-1]]
+    return norm(x, few, *map(thin, args[1:]), **{name: thin(value) for name, value in kwargs.items()})

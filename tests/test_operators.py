@@ -1,0 +1,245 @@
+"""Each operator's rule, on a small network of its own: what is free is pruned right, what is not says why."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import Drawn, Shared
+from torch import nn
+
+from prunelab import make_plan, measure_cost, prune, silence, trace
+from prunelab.operators import RULES, rule
+
+X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+
+
+class Net(nn.Module):
+    """conv a → what a test does with its maps → conv b → linear head."""
+
+    def __init__(self, do, c=8, **modules):
+        super().__init__()
+        self.a, self.b, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(c, 6, 1), nn.Linear(6, 2)
+        for name, module in modules.items():
+            setattr(self, name, module)
+        self.do = do
+        self.double().eval()
+
+    def forward(self, x):
+        return self.head(F.relu(self.b(self.do(self, self.a(x)))).mean((2, 3)))
+
+
+def holds(model, ratios, *inputs):
+    """Prune, and hold the result against the silenced network."""
+    inputs = inputs or (X,)
+    graph = trace(model, inputs)
+    plan = make_plan(graph, ratios)
+    with torch.no_grad():
+        small, truth = prune(model, plan, graph=graph)(*inputs), silence(model, plan, graph=graph)(*inputs)
+    assert any(plan.removed)
+    for ours, whole in zip(*((out,) if isinstance(out, torch.Tensor) else out for out in (small, truth)), strict=True):
+        assert torch.allclose(ours, whole, rtol=1e-10, atol=1e-12)
+    return plan
+
+
+FREE = {
+    "grouped conv": dict(do=lambda m, x: m.g(x), g=nn.Conv2d(8, 8, 3, padding=1, groups=2)),
+    "depthwise conv, two filters a map": dict(do=lambda m, x: m.g(x), c=16, g=nn.Conv2d(8, 16, 3, padding=1, groups=8)),
+    "transposed conv": dict(do=lambda m, x: m.g(x), g=nn.ConvTranspose2d(8, 8, 2, 2)),
+    "grouped transposed conv": dict(do=lambda m, x: m.g(x), g=nn.ConvTranspose2d(8, 8, 2, 2, groups=4)),
+    "group norm": dict(do=lambda m, x: m.g(x), g=nn.GroupNorm(2, 8)),
+    "instance norm": dict(do=lambda m, x: m.g(x), g=nn.InstanceNorm2d(8)),
+    "layer norm of all": dict(do=lambda m, x: m.g(x), g=nn.LayerNorm((8, 8, 8))),
+    "layer norm by a function": dict(do=lambda m, x: F.layer_norm(x.movedim(1, -1), x.shape[1:2]).movedim(-1, 1)),
+    "prelu": dict(do=lambda m, x: m.g(x), g=nn.PReLU(8)),
+    "stochastic depth": dict(do=lambda m, x: x + m.g(x), g=__import__("torchvision").ops.StochasticDepth(0.5, "row")),
+    "chunk": dict(do=lambda m, x: torch.cat(x.chunk(4, 1)[::-1], 1)),
+    "slices": dict(do=lambda m, x: x[:, : x.shape[1] // 2] * x[:, x.shape[1] // 2 :], c=4),
+    "strided places": dict(do=lambda m, x: x[:, :, ::2, 1:]),
+    "glu": dict(do=lambda m, x: F.glu(x, 1), c=4),
+    "shuffle by the module": dict(do=lambda m, x: m.g(x), g=nn.ChannelShuffle(4)),
+    "reshape of a shape": dict(do=lambda m, x: x.flatten(2).reshape(x.shape)),
+    "pixel shuffle": dict(do=lambda m, x: m.g(x), c=2, g=nn.PixelShuffle(2)),
+    "pixel unshuffle": dict(do=lambda m, x: F.pixel_unshuffle(x, 2), c=32),
+    "upsampling": dict(do=lambda m, x: F.interpolate(x, scale_factor=2, mode="bilinear")),
+    "padding": dict(do=lambda m, x: F.pad(x, (1, 1, 0, 2), mode="reflect")),
+    "stack": dict(do=lambda m, x: torch.stack([x, x.relu()], 2).flatten(1, 2), c=16),
+    "repeat": dict(do=lambda m, x: x.repeat(1, 2, 1, 1), c=16),
+    "zeros beside, as option A": dict(do=lambda m, x: m.g(x) + torch.cat([x, x * 0], 1), c=16, g=nn.Conv2d(8, 16, 1)),
+    "a bare vector": dict(do=lambda m, x: x * m.g.weight.view(1, -1, 1, 1).exp(), g=nn.PReLU(8)),
+    "a map of places": dict(do=lambda m, x: x + m.g.weight, g=nn.LayerNorm((8, 8, 8))),
+    "batch norm by a function": dict(
+        do=lambda m, x: F.batch_norm(x, m.g.running_mean, m.g.running_var, m.g.weight, m.g.bias), g=nn.BatchNorm2d(8)
+    ),
+    "conv by a function": dict(do=lambda m, x: F.conv2d(x, m.g.weight, m.g.bias), g=nn.Conv2d(8, 8, 1)),
+    "depthwise by a function": dict(
+        do=lambda m, x: F.conv2d(x, m.g.weight, groups=x.shape[1]), g=nn.Conv2d(8, 8, 3, groups=8, bias=False)
+    ),
+    "a shared weight": dict(do=lambda m, x: m.h(m.g(x)), g=(g := nn.Conv2d(8, 8, 1)), h=nn.Sequential(g, nn.ReLU())),
+    "in place": dict(do=lambda m, x: x.add_(m.g(x)).relu_(), g=nn.Conv2d(8, 8, 1)),
+    "where": dict(do=lambda m, x: torch.where(x > 0, x, m.g(x)), g=nn.Conv2d(8, 8, 1)),
+    "a mask of the places": dict(do=lambda m, x: x * torch.sigmoid(m.g(x)), g=nn.Conv2d(8, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_free(name):
+    plan = holds(Net(**FREE[name]), {"*": 0.5})
+    assert "a" in plan.removed
+    assert "b" in plan.removed
+
+
+class Branches(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x):
+        return self.conv(x) if x.mean() < 1e3 else x
+
+
+REFUSED = {  # what is done with a's maps, and words of the reason
+    "a fixed view": (dict(do=lambda m, x: x.view(x.shape[0], 2, 4, 8, 8).flatten(1, 2)), "view in Net.forward"),
+    "a fixed slice": (dict(do=lambda m, x: x[:, :4], c=4), "picks some of them by their place"),
+    "a fixed split": (dict(do=lambda m, x: torch.cat(x.split([3, 5], 1), 1)), "splits them by fixed numbers"),
+    "a list": (dict(do=lambda m, x: x[:, [1, 0, 2]], c=3), "by a list or a mask"),
+    "softmax over channels": (dict(do=lambda m, x: x.softmax(1)), "mixes maps of different filters"),
+    "mean over channels": (dict(do=lambda m, x: x.mean(1, keepdim=True), c=1), "mixes maps of different filters"),
+    "local response norm": (dict(do=lambda m, x: m.g(x), g=nn.LocalResponseNorm(3)), "LocalResponseNorm (g)"),
+    "attention": (
+        dict(do=lambda m, x: m.g(*[x.flatten(2).mT] * 3)[0].mT.unflatten(2, (8, 8)), g=nn.MultiheadAttention(8, 2)),
+        "no rule",
+    ),
+    "matmul": (dict(do=lambda m, x: torch.matmul(x, x)), "as attention does"),
+    "squeeze of all": (dict(do=lambda m, x: x.squeeze()), "name the dim"),
+    "its number": (dict(do=lambda m, x: x * x.shape[1] ** -0.5), "works with the number of its maps"),
+    "a branch inside": (dict(do=lambda m, x: m.g(x), g=Branches()), "Branches (g), whose forward cannot be followed"),
+    "weight norm of old": (
+        dict(do=lambda m, x: m.g(x), g=nn.utils.weight_norm(nn.Conv2d(8, 8, 1))),
+        "something computes it",
+    ),
+    "parametrised": (
+        dict(do=lambda m, x: m.g(x), g=nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 1))),
+        "remove the parametrisation",
+    ),
+    "embeddings worked on": (dict(do=lambda m, x: x + m.g.weight.sigmoid(), g=nn.LayerNorm((8, 8, 8))), "g.weight"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.filterwarnings("ignore")
+def test_refused(name):
+    build, words = REFUSED[name]
+    model = Net(**build)
+    graph = trace(model, X)
+    assert not graph.group_of("a").prunable
+    assert words in graph.group_of("a").reason
+    assert graph.group_of("b").prunable  # what can be pruned is still offered
+    holds(model, {"*": 0.5})
+
+
+def test_a_branch_refuses_the_layers_in_it_and_counts_them():
+    graph = trace(Net(**REFUSED["a branch inside"][0]), X)
+    assert graph.layers == ["a", "g.conv", "b"]
+    reason = graph.group_of("g.conv").reason
+    assert "g.conv is in Branches (g), whose forward cannot be followed" in reason
+    assert "a module of their own" in reason
+    whole = trace(Branches(), torch.ones(1, 8, 4, 4))
+    assert [(g.leader, g.prunable) for g in whole.groups] == [("conv", False)]
+    assert measure_cost(whole)["flops"].sum() == 8 * 8 * 16
+
+
+def test_several_inputs_and_outputs():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 8, 1), nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1)
+
+        def forward(self, x, y, mask=None):
+            z = self.a(x) + self.b(y)
+            if mask is not None:
+                z = z * mask
+            return {"out": self.c(z), "sum": z.sum(1)}
+
+    model = Two().double()
+    graph = trace(model, (X, X))
+    assert "the model returns its maps" in graph.group_of("c").reason
+
+    class One(Two):
+        def forward(self, x, y, mask=None):
+            z = self.a(x) + self.b(y)
+            return (self.c(z), self.c(z).mean((2, 3))) if mask is None else z
+
+    plan = holds(One().double(), {"*": 0.5}, X, X)
+    assert plan.keep["a"] == plan.keep["b"]
+
+
+def test_heads_that_only_training_runs_are_pruned_with_the_rest():
+    class Auxiliary(Net):
+        def forward(self, x):
+            out = super().forward(x)
+            return (out, self.extra(self.a(x)).mean((2, 3))) if self.training else out
+
+    model = Auxiliary(lambda m, x: x, extra=nn.Conv2d(8, 2, 1))
+    graph = trace(model, X)
+    assert "extra" not in graph.layers  # nor is it in the cost
+    small = prune(model, make_plan(graph, {"a": 0.5})).train()
+    assert [out.shape for out in small(X)] == [(2, 2), (2, 2)]
+
+
+class Scale(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale, self.n = nn.Parameter(torch.rand(8, 1, 1)), 8
+
+    def forward(self, x):
+        if x.shape[1] != self.n:
+            raise ValueError("wrong number of maps")
+        return torch.einsum("nchw,c->nchw", x, self.scale[:, 0, 0])
+
+
+def test_a_rule_for_ones_own_module():
+    assert "cannot be followed" in trace(Net(lambda m, x: m.g(x), g=Scale()), X).group_of("a").reason
+
+    @rule(Scale)
+    def scale(call):
+        came = call.maps[0].along(1)  # (channels,) labels
+        call.slice("scale", 0, came)  # scale[i] goes with channel i
+        call.count("n", came)  # and n counts them
+        return call.maps[0].labels
+
+    try:
+        model = Net(lambda m, x: m.g(x), g=Scale())
+        holds(model, {"a": 0.5})
+        assert prune(model, make_plan(trace(model, X), {"a": 0.5})).g.n == 4
+    finally:
+        del RULES[Scale]
+
+
+def test_norms_over_channels_take_those_that_stay():
+    """Zeros would change the mean: removed is not silenced there, but a norm over the survivors."""
+    model = Net(lambda m, x: m.g(x), g=nn.GroupNorm(1, 8))
+    with torch.no_grad():
+        model.g.bias.normal_()
+    graph = trace(model, X)
+    plan = make_plan(graph, {"a": 0.5})
+    holds(model, {"a": 0.5})
+    zeros = torch.zeros(8, dtype=torch.double)
+    zeros[plan.keep["a"]] = 1
+    with torch.no_grad():
+        masked = model.head(
+            F.relu(model.b(model.g(model.a(X) * zeros.view(-1, 1, 1)) * zeros.view(-1, 1, 1))).mean((2, 3))
+        )
+        assert not torch.allclose(prune(model, plan)(X), masked, rtol=1e-3)
+
+
+# what random networks found (tests/test_fuzz.py)
+FOUND = {
+    "one norm under two names": ([(Shared, 0)], "mean"),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_found_by_chance(name):
+    blocks, head = FOUND[name]
+    graph = trace(Drawn(blocks, head), X)
+    assert any(group.prunable for group in graph.groups)
+    holds(Drawn(blocks, head), {"*": 0.5})
