@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prunelab.plan import PruningPlan, make_plan, rank_filters
     from prunelab.recipe import Recipe, load_recipe
     from prunelab.sensitivity import measure_sensitivity
-    from prunelab.surgery import prune
+    from prunelab.surgery import check_optimizer, prune, prune_optimizer
     from prunelab.training import Metrics, TrainSettings, evaluate, train
 
 __version__ = "0.1.0"
@@ -31,7 +31,7 @@ _MODULES = {
     "graph": ["ChannelGraph", "trace"],
     "criteria": ["score_filters"],
     "plan": ["PruningPlan", "make_plan", "rank_filters"],
-    "surgery": ["prune"],
+    "surgery": ["check_optimizer", "prune", "prune_optimizer"],
     "oracle": ["silence"],
     "cost": ["measure_cost", "total_cost"],
     "latency": ["measure_latency"],

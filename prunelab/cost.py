@@ -1,6 +1,7 @@
 """What a network costs: multiply-adds and parameters of its conv and linear layers, before and after a plan."""
 
 import math
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -48,25 +49,35 @@ def _count(layer: Layer, n_in: int, n_out: int, groups: int) -> tuple[int, int, 
     return n_out, weights * layer.positions, weights + layer.bias * n_out
 
 
-def total_cost(graph: ChannelGraph, plan: PruningPlan | None = None, *, shortcuts: bool = True) -> pd.DataFrame:
-    """Two rows, before and after: flops (multiply-adds), params (conv and linear), params_all (all of the model)."""
-    cost = measure_cost(graph, plan, shortcuts=shortcuts)
+def total_cost(
+    graph: ChannelGraph,
+    plan: PruningPlan | Mapping[str, PruningPlan] | None = None,
+    *,
+    shortcuts: bool = True,
+) -> pd.DataFrame:
+    """Two rows, before and after: flops (multiply-adds), params (conv and linear), params_all (all of the model).
+
+    plan: one, or {name: plan} to compare, aligned and not, say: then a row for each name instead of `after`.
+
+    >>> total_cost(graph, {"as asked": plan, "aligned": make_plan(graph, ratios, align=8)})
+    """
+    plans = dict(plan) if isinstance(plan, Mapping) else {"after": plan}
     every = {name: tensor.numel() for name, tensor in graph.model.named_parameters()}
-    left = every if plan is None else every | _params_after(graph, plan, every)
-    rows = {
-        when: {
-            "flops": int(cost[f"flops{suffix}"].sum()),
-            "params": int(cost[f"params{suffix}"].sum()),
-            "params_all": sum(parameters.values()),
+    rows = {}
+    for name, one in {"before": None, **plans}.items():
+        cost = measure_cost(graph, one, shortcuts=shortcuts)
+        left = every if one is None else every | _params_after(graph, one, every)
+        rows[name] = {
+            "flops": int(cost["flops_after"].sum()),
+            "params": int(cost["params_after"].sum()),
+            "params_all": sum(left.values()),
         }
-        for when, suffix, parameters in (("before", "", every), ("after", "_after", left))
-    }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _params_after(graph: ChannelGraph, plan: PruningPlan, every: dict[str, int]) -> dict[str, int]:
-    alive, left = graph.alive(plan.keep), dict(every)
-    for name, dims in graph.channels.slices.items():
-        for labels in dims.values() if name in left else ():
-            left[name] = left[name] // len(labels) * int(alive[graph.channels.root[labels]].sum())
+    channels, left = graph.channels, dict(every)
+    sliced = {(name, dim): own for name, dims in channels.slices.items() if name in left for dim, own in dims.items()}
+    for (name, dim), width in graph.count(graph.alive(plan.keep), sliced).items():
+        left[name] = left[name] // len(sliced[name, dim]) * width
     return left

@@ -282,7 +282,7 @@ class Experiment:
     def _plan(self, graph: ChannelGraph, ratios: dict[str, float]) -> PruningPlan:
         recipe = self.recipe.prune
         assert recipe is not None
-        how = recipe.model_dump(include={"criterion", "strategy", "order", "rounding"})
+        how = recipe.model_dump(include={"criterion", "strategy", "order", "rounding", "align"})
         return make_plan(graph, ratios, seed=self.seed, **how)
 
     def _prune_layer_by_layer(self, settings: TrainSettings) -> nn.Module:

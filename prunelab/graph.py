@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from prunelab.tracing import walk
 
 if TYPE_CHECKING:
     from prunelab.plan import PruningPlan
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Group:
     reason: str  # why it is not prunable, or ""
     units: Tensor = field(repr=False, compare=False)  # (units,) labels
     unit_of: Tensor = field(repr=False, compare=False)  # (size,) the unit of each filter of the leader
+    parts: tuple[Tensor, ...] = field(repr=False, compare=False)  # units of layers that have some of them, by number
 
 
 class ChannelGraph:
@@ -137,7 +140,7 @@ class ChannelGraph:
                 raise ValueError(f"tied layers must keep the same filters: {name} and {tied} do not")
         return alive
 
-    def count(self, alive: Tensor, labels: Mapping[str, Tensor]) -> dict[str, int]:
+    def count(self, alive: Tensor, labels: Mapping[Key, Tensor]) -> dict[Key, int]:
         """{name: how many of its labels are left}."""
         if not labels:
             return {}
@@ -260,7 +263,9 @@ def _make_group(
         why = f"its filters are tied only in part to those of {', '.join(name for name in layers if name != leader)}"
     elif not why and len(unit_of) == 1:
         why = "it has a single filter"
-    return Group(leader, layers, len(unit_of), stages[leader], not why and len(own) > 1, why, own, unit_of)
+    some = [units[name] for name in layers if len(units[name].unique()) < len(own)] if not why else []
+    parts = tuple(torch.isin(own, theirs).nonzero().squeeze(1) for theirs in some)
+    return Group(leader, layers, len(unit_of), stages[leader], not why and len(own) > 1, why, own, unit_of, parts)
 
 
 def _say_why_tied(group: Group, channels: Channels) -> Group:

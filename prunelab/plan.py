@@ -159,10 +159,12 @@ def make_plan(
             read = alive[channels.root[channels.reads[group.leader][: weight.shape[1]]]]
             weight = weight[:, read.to(weight.device)]  # (out, in, kh, kw) -> (out, in that are left, kh, kw)
         ranked = _rank(score_units(group, score(weight)), order, seed * 100_003 + index)
-        alive[group.units[ranked[:count]]] = False
-        if wanted != ROUNDINGS[rounding](round(ratio * units, 9)):
+        able = ranked[~torch.isin(ranked, _last_of_each(group, ranked))] if group.parts else ranked
+        alive[group.units[able[:count]]] = False
+        if wanted != ROUNDINGS[rounding](round(ratio * units, 9)) or len(able) < count:
             what = "filters" if units == group.size else "units of filters"
-            warn(f"ratio {ratio} would remove all {units} {what} of {group.leader}; one stays", stacklevel=2)
+            also = " or of a layer tied to it" if group.parts else ""
+            warn(f"ratio {ratio} would remove all {units} {what} of {group.leader}{also}; one stays", stacklevel=2)
     settings = {
         "ratios": dict(ratios), "criterion": criterion, "strategy": strategy, "order": order,
         "rounding": rounding, "align": align, "seed": seed,
@@ -176,6 +178,12 @@ def _align(kept: int, group: Group, align: int) -> int:
     filters, units = group.size, len(group.units)
     step = align // math.gcd(align, filters // units)
     return min(units, math.ceil(kept / step) * step)
+
+
+def _last_of_each(group: Group, ranked: Tensor) -> Tensor:
+    """Of each layer that has some of the units, the one that would go last."""
+    place = ranked.argsort()
+    return torch.stack([part[place[part].argmax()] for part in group.parts])
 
 
 def score_units(group: Group, scores: Tensor) -> Tensor:

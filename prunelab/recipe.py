@@ -45,6 +45,7 @@ class PruneRecipe(_Section):
     strategy: str = "independent"
     order: str = "smallest"
     rounding: str = "ceil"
+    align: int = 1
     schedule: Literal["once", "layer by layer"] = "once"  # §3.4; the latter retrains after each layer
 
     @field_validator("ratios")

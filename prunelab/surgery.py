@@ -1,11 +1,18 @@
 """Taking filters out: new, smaller models whose tensors and attributes agree."""
 
+import copy
+from collections import defaultdict
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from prunelab.graph import ChannelGraph, trace
 from prunelab.plan import PruningPlan
 from prunelab.tracing import copy_with
+
+Opt = TypeVar("Opt", bound=Optimizer)
 
 
 def prune(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None = None) -> nn.Module:
@@ -62,3 +69,61 @@ def _set_count(module: nn.Module, attribute: str, place: int | None, value: int)
         entries = list(getattr(module, attribute))
         entries[place] = value
         setattr(module, attribute, type(getattr(module, attribute))(entries))
+
+
+def prune_optimizer(optimizer: Opt, model: nn.Module, small: nn.Module, *, graph: ChannelGraph | None = None) -> Opt:
+    """The optimizer that goes on with the pruned model where `optimizer` was with the whole one.
+
+    A new one of the same kind, with the same groups and settings; its state (momentum, moments, steps) without
+    the removed filters, so that training goes on as if they had never been there. The one given is untouched.
+
+    model: the one that `optimizer` trains. small: what `prune(model, plan)` made of it.
+    A learning-rate schedule belongs to the old optimizer: make it anew with `last_epoch`.
+    Raises ValueError where a trained parameter is not in the optimizer, or its state has a shape of its own.
+
+    >>> small = prune(model, plan)
+    >>> optimizer = prune_optimizer(optimizer, model, small)
+    """
+    check_optimizer(optimizer, model)
+    graph, alive = find_alive(model, getattr(small, "pruning_plan", None), graph)  # type: ignore[arg-type]
+    names = {id(tensor): name for name, tensor in model.named_parameters()}
+    new = dict(small.named_parameters())
+
+    def successor(parameter: Tensor) -> Tensor:  # what is not of the model, a loss's weight say, stays
+        return new[names[id(parameter)]] if id(parameter) in names else parameter
+
+    def carry(parameter: Tensor, key: str, value: object) -> object:
+        name = names.get(id(parameter), "")
+        if not isinstance(value, Tensor) or value.numel() == 1 or not name:
+            return copy.deepcopy(value)
+        fits = zip(value.shape, parameter.shape, strict=False)  # size 1: a sum along that dimension, as in Adafactor
+        if value.ndim != parameter.ndim or any(size not in (1, whole) for size, whole in fits):
+            raise ValueError(
+                f"{type(optimizer).__name__} keeps {key!r} of {name} in a shape of its own, which cannot be carried "
+                "over; start a new optimizer for the pruned model"
+            )
+        dims = {d: labels for d, labels in graph.channels.slices.get(name, {}).items() if value.shape[d] > 1}
+        return keep_slices(value, dims, alive, graph.channels.root).clone()
+
+    carried = copy.copy(optimizer)
+    carried.param_groups = [{**g, "params": [successor(p) for p in g["params"]]} for g in optimizer.param_groups]
+    carried.state = defaultdict(dict)
+    for parameter, state in optimizer.state.items():
+        carried.state[successor(parameter)] = {key: carry(parameter, key, value) for key, value in state.items()}
+    check_optimizer(carried, small)
+    return carried
+
+
+def check_optimizer(optimizer: Optimizer, model: nn.Module) -> None:
+    """ValueError unless every parameter that the model trains is in the optimizer: else it would stand still.
+
+    The usual slip: the model was pruned, and the optimizer still holds the parameters of the whole one.
+    """
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    idle = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in held]
+    if idle:
+        more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
+        raise ValueError(
+            f"{', '.join(idle[:3])}{more} would not be trained: the optimizer does not hold them. After pruning, "
+            "write optimizer = prune_optimizer(optimizer, model, small), or make a new one"
+        )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import Drawn, Shared
+from networks import Dense, Drawn, Shared
 from torch import nn
 
 from prunelab import make_plan, measure_cost, prune, silence, trace
@@ -234,12 +234,16 @@ def test_norms_over_channels_take_those_that_stay():
 # what random networks found (tests/test_fuzz.py)
 FOUND = {
     "one norm under two names": ([(Shared, 0)], "mean"),
+    "a tied layer that would lose all its filters": ([(Dense, 0), (Shared, 0)], "mean"),
 }
 
 
 @pytest.mark.parametrize("name", FOUND)
+@pytest.mark.filterwarnings("ignore:ratio .* would remove all")
 def test_found_by_chance(name):
     blocks, head = FOUND[name]
-    graph = trace(Drawn(blocks, head), X)
-    assert any(group.prunable for group in graph.groups)
-    holds(Drawn(blocks, head), {"*": 0.5})
+    model = Drawn(blocks, head)
+    assert any(group.prunable for group in trace(model, X).groups)
+    for ratio in (0.4, 0.6, 0.9):
+        plan = holds(model, {"*": ratio})
+        assert all(plan.keep.values())
