@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab replay test lint format notebooks lock clean
+.PHONY: help setup lab replay test fuzz coverage bench lint format notebooks lock clean
+N ?= 10000
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +36,15 @@ replay: $(READY) ## run the main job: train, prune, retrain and report a small n
 test: $(READY) lint ## run every check: lint, types, tests, notebooks
 	$(BIN)/python -m pytest -p no:nbval tests
 	PRUNELAB_RUNS=$$(mktemp -d) $(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
+
+fuzz: $(READY) ## prune N=10000 random networks and hold each against the oracle
+	PRUNELAB_FUZZ=$(N) $(BIN)/python -m pytest -p no:nbval tests/test_fuzz.py
+
+coverage: $(READY) ## prune every convolutional network of torchvision, check it, and write data/coverage.csv
+	$(BIN)/python tests/coverage.py
+
+bench: $(READY) ## time us beside what one would otherwise use
+	$(BIN)/python tests/benchmarks/bench_pruning.py
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -63,7 +63,7 @@ class Channels:
     def __init__(self, model: nn.Module, batch: int = 1) -> None:
         self.batch = batch  # images that go in
         plan = getattr(model, "pruning_plan", None)
-        self.grouped: set[str] = set(plan.grouped if plan else ())  # convs whose groups all stay, also when thinned
+        self.groups: dict[str, str] = dict(plan.groups if plan else {})  # grouped conv or norm -> "go" or "stay"
         self.root = torch.empty(0, dtype=torch.long)  # label -> the label that stands for all tied to it
         self.made: dict[str, Tensor] = {}  # layer -> label of each of its filters
         self.reads: dict[str, Tensor] = {}  # layer -> label of each of its input channels
@@ -121,6 +121,15 @@ class Channels:
         """Slice i of a tensor goes with labels[i]; a tensor used twice ties what it is used for."""
         dims = self.slices.setdefault(self.alias.get(tensor, tensor), {})
         self.tie(dims.setdefault(dim, labels), labels)
+
+    def groups_go(self, name: str, groups: int, channels: int) -> bool:
+        """Whether a layer loses whole groups (depthwise), or each of its groups gets thinner.
+
+        What it was in the original network holds in the pruned one too, whose groups may have one channel left.
+        """
+        if groups > 1:
+            self.groups.setdefault(name, "go" if groups == channels else "stay")
+        return self.groups.get(name) == "go"
 
     def refuse(self, labels: Tensor, reason: str) -> None:
         for label in labels.unique().tolist():

@@ -57,8 +57,8 @@ class ChannelGraph:
         self.layers = [name for name, layer in shapes.items() if layer.kind != "linear"]
         self.groups = _find_groups(channels, self.shapes, self._find_stages())
         pruned: PruningPlan | None = getattr(model, "pruning_plan", None)
-        tied = [name for group in self.groups for name in group.layers]
-        made = [name for name in channels.made if name in self.shapes and (name in self.layers or name in tied)]
+        tied = {*self.layers, *(name for group in self.groups for name in group.layers)}
+        made = list(pruned.keep) if pruned else [name for name in channels.made if name in self.shapes.keys() & tied]
         self.numbers = {
             name: torch.tensor(pruned.keep[name]) if pruned else torch.arange(self.shapes[name].n_out) for name in made
         }

@@ -29,14 +29,15 @@ class PruningPlan:
 
     keep: {layer: sorted indices of survivors}, for every conv. widths: {layer: filters of the original}.
     input_shapes: what the model was traced with. settings: how the plan was made (ratios, criterion, …).
-    grouped: convs and norms whose groups all stay, each thinner (a depthwise conv loses whole groups instead).
+    groups: {grouped conv or norm: "go" where it loses whole groups, as a depthwise conv does, or "stay" where
+        each of them gets thinner}.
     """
 
     keep: dict[str, list[int]]
     widths: dict[str, int]
     input_shapes: list[list[int]]
     settings: dict[str, Any] = field(default_factory=dict)
-    grouped: list[str] = field(default_factory=list)
+    groups: dict[str, str] = field(default_factory=dict)
 
     @property
     def removed(self) -> dict[str, list[int]]:
@@ -170,7 +171,7 @@ def make_plan(
         "rounding": rounding, "align": align, "seed": seed,
     }  # fmt: skip
     keep = {name: graph.numbers[name][alive[channels.root[channels.made[name]]]].tolist() for name in graph.numbers}
-    return PruningPlan(keep, graph.widths, graph.input_shapes, settings, sorted(channels.grouped))
+    return PruningPlan(keep, graph.widths, graph.input_shapes, settings, dict(channels.groups))
 
 
 def _align(kept: int, group: Group, align: int) -> int:

@@ -6,10 +6,11 @@
 import os
 import tempfile
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from networks import BLOCKS, HEADS, Drawn
 from torch import Tensor, nn
@@ -41,6 +42,7 @@ X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=to
 @given(NETWORKS, st.sampled_from(HEADS), st.data())
 def test_random_networks(blocks, head, data):
     model = Drawn(blocks, head)
+    assume(runs(model))
     plan, small = check_round(model, data)
     plan2, smaller = check_round(small, data)
     for name, kept in plan2.keep.items():
@@ -49,6 +51,13 @@ def test_random_networks(blocks, head, data):
     with tempfile.TemporaryDirectory() as folder:
         path = save_pruned(Path(folder) / "smaller.safetensors", smaller, plan2)
         assert torch.equal(load_pruned(path, model)(X), smaller(X))
+
+
+def runs(model: nn.Module) -> bool:
+    with suppress(ValueError):  # a norm over one pixel, which torch refuses
+        model(X)
+        return True
+    return False
 
 
 def check_round(model: nn.Module, data: st.DataObject) -> tuple[PruningPlan, nn.Module]:
@@ -74,4 +83,5 @@ def check_round(model: nn.Module, data: st.DataObject) -> tuple[PruningPlan, nn.
 
 
 def close(ours: Tensor, truth: Tensor) -> bool:
+    ours, truth = ours.detach(), truth.detach()
     return ours.shape == truth.shape and float((ours - truth).abs().max()) <= 1e-9 * (1 + float(truth.abs().max()))

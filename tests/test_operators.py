@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import Dense, Drawn, Shared
+from networks import Dense, Drawn, Plain, Shared, Squeeze
 from torch import nn
 
 from prunelab import make_plan, measure_cost, prune, silence, trace
@@ -234,6 +234,8 @@ def test_norms_over_channels_take_those_that_stay():
 # what random networks found (tests/test_fuzz.py)
 FOUND = {
     "one norm under two names": ([(Shared, 0)], "mean"),
+    "a depthwise conv of several filters that comes down to one map": ([(Plain, 0), (Plain, 7)], "mean"),
+    "two single maps put beside each other": ([(Dense, 0), (Squeeze, 1), (Plain, 31)], "mean"),
     "a tied layer that would lose all its filters": ([(Dense, 0), (Shared, 0)], "mean"),
 }
 
@@ -247,3 +249,7 @@ def test_found_by_chance(name):
     for ratio in (0.4, 0.6, 0.9):
         plan = holds(model, {"*": ratio})
         assert all(plan.keep.values())
+    small = prune(model, make_plan(trace(model, X), {"*": 0.6}))
+    again = make_plan(trace(small, X), {"*": 0.2})
+    with torch.no_grad():
+        assert torch.allclose(prune(model, again)(X), prune(small, again)(X), rtol=1e-10)  # plans compose

@@ -17,6 +17,8 @@ ORDER = [
     "training",
     "channels",
     "operators",
+    "rearranging",
+    "numbering",
     "tracing",
     "graph",
     "criteria",

@@ -41,7 +41,7 @@ def test_groups_thinned_to_single_channels_stay_groups():
     model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=4), nn.Conv2d(8, 4, 1)).double()
     plan = make_plan(trace(model, X), {"0": 0.5, "1": 0.5})
     small = prune(model, plan)
-    assert (small[1].groups, small[1].in_channels, plan.grouped) == (4, 4, ["1"])
+    assert (small[1].groups, small[1].in_channels, plan.groups) == (4, 4, {"1": "stay"})
     assert not trace(small, X).group_of("0").prunable
     assert "Conv2d (1) keep parts of them equally wide" in trace(small, X).group_of("0").reason
 
