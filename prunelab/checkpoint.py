@@ -7,6 +7,7 @@ import os
 import pickle
 import tempfile
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,7 +117,10 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             content = content[wrapper]
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise ValueError(f"{path} holds no state dict (names and tensors), but {_describe(content)}")
-    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+    state = OrderedDict((str(name).removeprefix("module."), tensor) for name, tensor in content.items())
+    if isinstance(versions := getattr(content, "_metadata", None), dict):
+        state._metadata = {str(name).removeprefix("module."): v for name, v in versions.items()}  # type: ignore[attr-defined]
+    return state
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -180,6 +184,13 @@ def save_weights(
     return write_tensors(path, state, {"architecture": getattr(model, "architecture", None), "info": dict(info or {})})
 
 
+def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor], *, strict: bool = True) -> Any:
+    """`load_state_dict`, with the modules' versions, which some ask for (torchvision's MNASNet)."""
+    state = OrderedDict(tensors)
+    state._metadata = getattr(tensors, "_metadata", model.state_dict()._metadata)  # type: ignore[attr-defined]
+    return model.load_state_dict(state, strict=strict)
+
+
 def read_header(path: str | Path) -> dict[str, Any]:
     """What `save_pruned` wrote beside the tensors: `plan`, `architecture`, `info`."""
     return read_tensors(path)[1]
@@ -206,5 +217,5 @@ def load_pruned(path: str | Path, model: nn.Module | None = None) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             model = load_model(architecture["name"], num_classes=architecture["num_classes"])
     small = prune(model, plan)
-    small.load_state_dict(tensors)
+    load_tensors(small, tensors)
     return small.cpu().eval()

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunelab.checkpoint import read_state
+from prunelab.checkpoint import load_tensors, read_state
 
 VGG16_WIDTHS = (
     64,
@@ -212,4 +212,4 @@ def load_weights(model: nn.Module, path: str | Path, name: str = "the model") ->
             if keys
         ]
         raise ValueError(f"{path} does not hold weights of {name}; {'; '.join(details)}")
-    model.load_state_dict(state, strict=False)
+    load_tensors(model, state, strict=False)

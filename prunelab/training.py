@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from prunelab.batches import FileSplit, Split
-from prunelab.checkpoint import read_tensors, write_tensors
+from prunelab.checkpoint import load_tensors, read_tensors, write_tensors
 from prunelab.data import DataSplits
 
 PRECISIONS = ("float32", "bfloat16")
@@ -270,7 +270,7 @@ def _resume(
     state = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
     if own != {name: tensor.shape for name, tensor in state.items()}:
         raise ValueError(f"{path} holds another network than the one given; name another file, or move it away")
-    model.load_state_dict(state)
+    load_tensors(model, state)
     momentum = {
         int(name.removeprefix("momentum.")): {"momentum_buffer": t}
         for name, t in tensors.items()
