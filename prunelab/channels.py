@@ -74,6 +74,7 @@ class Channels:
         self.grids: list[tuple[Tensor, str]] = []  # labels whose numbers an operator keeps equal, and which one
         self.layers: dict[str, Layer] = {}  # in forward order, as yet without paper names
         self.by_hand: dict[str, str] = {}  # tensor that the model's own code reads in a way no rule knows -> where
+        self.widths_read: set[tuple[str, str]] = set()  # (module, attribute) that the model's own code reads
         self.called: set[str] = set()  # modules and tensors that the run has used
         first: dict[int, str] = {}
         self.alias = {

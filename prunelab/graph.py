@@ -42,16 +42,17 @@ class ChannelGraph:
     """A traced model: every conv in forward order (`layers`), and the groups of layers that go together.
 
     Attributes: `model` (the one traced, not a copy), `layers`, `groups`, `shapes` {layer: Layer},
-    `input_shapes`, `channels` (what the trace learned), `numbers` {layer: original numbers of its filters},
+    `input_shapes`, `input_dtypes`, `channels` (what the trace learned), `numbers` {layer: original numbers of its filters},
     `widths` {layer: original number of filters}. A linear layer that runs at every position of its maps is a
     1×1 convolution in other words: it leads a group, but is not among `layers`.
     """
 
     def __init__(
-        self, model: nn.Module, input_shapes: list[list[int]], channels: Channels, shapes: Mapping[str, Layer]
+        self, model: nn.Module, inputs: tuple[Tensor, ...], channels: Channels, shapes: Mapping[str, Layer]
     ) -> None:
         self.model = model
-        self.input_shapes = input_shapes
+        self.input_shapes = [list(x.shape) for x in inputs]
+        self.input_dtypes = [str(x.dtype).removeprefix("torch.") for x in inputs]
         self.channels = channels
         self.shapes = dict(shapes)
         self.layers = [name for name, layer in shapes.items() if layer.kind != "linear"]
@@ -208,12 +209,30 @@ def trace(model: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> Chann
     ['features.0', 'features.3']
     """
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
-    if not all(isinstance(x, Tensor) for x in inputs):
+    _check_model(model)
+    if not all(isinstance(x, Tensor) for x in inputs) or not inputs:
         raise ValueError("example_input must be a tensor or a tuple of tensors, such as torch.zeros(1, 3, 32, 32)")
+    if any(x.numel() == 0 for x in inputs):
+        raise ValueError(f"example_input is empty, of shape {tuple(inputs[0].shape)}; one image is enough")
     channels, shapes = walk(model, inputs)
     if not any(layer.kind != "linear" for layer in shapes.values()):
         raise ValueError(f"{type(model).__name__} has no convolution, so there are no filters to prune")
-    return ChannelGraph(model, [list(x.shape) for x in inputs], channels, shapes)
+    return ChannelGraph(model, inputs, channels, shapes)
+
+
+def _check_model(model: nn.Module) -> None:
+    """ValueError for what is no plain nn.Module, with what to pass instead."""
+    name = type(model).__name__
+    if not isinstance(model, nn.Module):
+        given = f"the class {model.__name__}" if isinstance(model, type) else f"a {name}"
+        instead = f"{model.__name__}()" if isinstance(model, type) else "an instance of an nn.Module"
+        raise ValueError(f"trace takes a model; got {given}. Pass {instead}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError("a scripted model has no Python code to follow: pass the module that it was made from")
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise ValueError(f"{name} wraps the model: pass model.module, and wrap what comes out anew")
+    if hasattr(model, "_orig_mod"):  # of torch.compile
+        raise ValueError("a compiled model cannot be followed: pass model._orig_mod, and compile what comes out anew")
 
 
 def _find_groups(channels: Channels, shapes: Mapping[str, Layer], stages: Mapping[str, str]) -> tuple[Group, ...]:

@@ -82,7 +82,8 @@ def keep_grid(call: Call, grid: Tensor, flexible: int) -> Tensor:
 # ------------------------------------------------------------------------------- layers with weights
 
 
-@rule(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+@rule(nn.Conv1d, nn.Conv2d, nn.Conv3d)
+@rule(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, counts=True)  # in output_size, which is of places
 def conv(call: Call) -> Tensor:
     module = call.module
     assert isinstance(module, nn.modules.conv._ConvNd)
@@ -298,13 +299,29 @@ def layer_norm(call: Call) -> Tensor:
 @rule(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 @rule("relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "elu", "elu_", "celu", "selu", "gelu", "silu", "mish")
 @rule("sigmoid", "sigmoid_", "logsigmoid", "tanh", "tanh_", "softplus", "softsign", "hardswish", "hardsigmoid")
-@rule("hardtanh", "threshold", "clamp", "clamp_", "clip", "neg", "abs", "exp", "log", "sqrt", "rsqrt", "square")
-@rule("pow", "sin", "cos", "round", "floor", "sign", "erf", "reciprocal", "nan_to_num")
+@rule("hardtanh", "threshold", "neg", "abs", "exp", "log", "sqrt", "rsqrt", "square")
+@rule("sin", "cos", "round", "floor", "sign", "erf", "reciprocal", "nan_to_num", "data", "real")
 @rule("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "stochastic_depth", "drop_path")
 @rule("contiguous", "clone", "detach", "to", "float", "double", "half", "bfloat16", "type", "type_as", "requires_grad_")
 @rule("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like")
 def same(call: Call) -> Tensor:
-    return call.maps[0].labels
+    alone = len(call.maps) == 1 or call.operator in ("to", "type_as")
+    return call.maps[0].labels if alone else no_rule(call)
+
+
+@rule("new_zeros", "new_ones", "new_full", "new_empty", counts=True)
+def new(call: Call) -> Tensor:
+    """A tensor of the code's own making, as wide as the sizes say."""
+    sizes = call.argument(1, "size")
+    sizes = list(sizes) if isinstance(sizes, list | tuple) else [size for size in call.args[1:] if size is not None]
+    fixed = call.channels.fix(f"its maps are joined with a tensor that {call.where} makes with a fixed number of maps")
+    labels, shape = fixed.reshape([1] * len(call.shapes[0])), call.shapes[0]
+    counted = [d for d, size in enumerate(sizes[: len(shape)]) if isinstance(size, Count)]
+    if len(counted) == 1 and len(sizes[counted[0]].labels) == shape[counted[0]]:
+        return spread(sizes[counted[0]].labels, len(shape), counted[0])
+    for d in counted:
+        call.channels.refuse(sizes[d].labels, f"the model's code works with the number of its maps ({call.where})")
+    return labels
 
 
 def _spatial(call: Call, dims: int) -> Tensor:
@@ -342,6 +359,7 @@ def reduce(call: Call) -> Tensor:
         return elementwise(call)
     x = call.maps[0]
     dims = call.argument(2 if call.operator == "norm" else 1, "dim")
+    dims = None if isinstance(dims, bool) else dims  # std(False) is about the bias
     dims = list(range(len(x.shape))) if dims is None else dims if isinstance(dims, list | tuple) else [dims]
     dims = [d % len(x.shape) for d in dims]
     if any(x.varies(d) for d in dims):
@@ -351,16 +369,18 @@ def reduce(call: Call) -> Tensor:
     return x.labels.reshape([size for d, size in enumerate(x.labels.shape) if d not in dims])
 
 
-@rule(nn.Softmax, nn.LogSoftmax, nn.Softmin, "softmax", "log_softmax", "normalize", "cumsum", "flip", "sort")
+@rule(nn.Softmax, nn.LogSoftmax, nn.Softmin, "softmax", "log_softmax", "softmin", "normalize", "cumsum", "flip", "sort")
 def along_one(call: Call) -> Tensor:
-    """Works along one dimension, which must not be the channels'."""
-    default = 1 if call.operator == "normalize" else -1
-    dims = getattr(call.module, "dim", None)
-    if dims is None:
-        dims = call.argument(2 if call.operator == "normalize" else 1, "dims" if call.operator == "flip" else "dim")
-    dims = default if dims is None else dims
-    varies = any(call.maps[0].varies(d) for d in (dims if isinstance(dims, list | tuple) else [dims]))
-    return call.refuse(MIXES) if varies else call.maps[0].labels
+    """Works along dimensions which must not be the channels'."""
+    x = call.maps[0]
+    if call.operator == "flip":
+        dims = list(call.args[1:]) or [call.kwargs["dims"]]
+        dims = list(dims[0]) if isinstance(dims[0], list | tuple) else dims
+    else:
+        dim = call.module.dim if call.module is not None else call.argument(1 + (call.operator == "normalize"), "dim")
+        default = -1 if call.operator == "sort" else 0 if len(x.shape) in (1, 3) and "oft" in call.operator else 1
+        dims = [default if dim is None else dim]  # softmax without a dim takes the first after the batch
+    return call.refuse(MIXES) if any(x.varies(d) for d in dims) else x.labels
 
 
 @rule(nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder, "multi_head_attention_forward")
@@ -374,6 +394,7 @@ def attention(call: Call) -> Tensor:
 
 @rule("add", "add_", "iadd", "radd", "sub", "sub_", "isub", "rsub", "mul", "mul_", "imul", "multiply", parameters=True)
 @rule("div", "div_", "itruediv", "truediv", "maximum", "minimum", "where", "lerp", "addcmul", "atan2", parameters=True)
+@rule("pow", "clamp", "clamp_", "clip", "fmod", "remainder", "masked_fill", "masked_fill_", "rpow", parameters=True)
 @rule("eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "logical_and", "logical_or", parameters=True)
 def elementwise(call: Call) -> Tensor:
     return functools.reduce(functools.partial(_join, call), call.maps).labels

@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from prunelab.graph import ChannelGraph
 from prunelab.plan import PruningPlan
 from prunelab.surgery import find_alive
-from prunelab.tracing import copy_with, trace_forward
+from prunelab.symbolic import copy_with, trace_forward
 
 
 def silence(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None = None) -> nn.Module:
@@ -44,7 +44,7 @@ class _SurvivorNorms(nn.Module):
 
     def __init__(self, model: nn.Module, graph: ChannelGraph, survivors: dict[str, tuple[int, Tensor]]) -> None:
         super().__init__()
-        self.traced, _ = trace_forward(model.eval(), len(graph.input_shapes))
+        self.traced = trace_forward(model.eval(), len(graph.input_shapes))
         self.survivors = survivors
 
     def forward(self, *inputs: Tensor) -> Any:

@@ -28,7 +28,7 @@ class PruningPlan:
     """Which filters of each layer stay, in the numbers of the original, unpruned model.
 
     keep: {layer: sorted indices of survivors}, for every conv. widths: {layer: filters of the original}.
-    input_shapes: what the model was traced with. settings: how the plan was made (ratios, criterion, …).
+    input_shapes, input_dtypes: what the model was traced with. settings: how the plan was made (ratios, criterion, …).
     groups: {grouped conv or norm: "go" where it loses whole groups, as a depthwise conv does, or "stay" where
         each of them gets thinner}.
     """
@@ -38,12 +38,18 @@ class PruningPlan:
     input_shapes: list[list[int]]
     settings: dict[str, Any] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
+    input_dtypes: list[str] = field(default_factory=list)
 
     @property
     def removed(self) -> dict[str, list[int]]:
         """{layer: sorted indices of the filters that go}, without the layers that lose none."""
         gone = {name: sorted(set(range(self.widths[name])) - set(kept)) for name, kept in self.keep.items()}
         return {name: indices for name, indices in gone.items() if indices}
+
+    def example_inputs(self) -> tuple[Tensor, ...]:
+        """Zeros of the shapes and kinds of numbers that the model was traced with."""
+        dtypes = [getattr(torch, name) for name in self.input_dtypes] or [torch.float32] * len(self.input_shapes)
+        return tuple(torch.zeros(s, dtype=dtype) for s, dtype in zip(self.input_shapes, dtypes, strict=True))
 
     def to_json(self) -> str:
         """The plan as JSON text; `from_json` gives it back."""
@@ -80,7 +86,7 @@ class PruningPlan:
 
     def check_pruned(self, model: nn.Module) -> None:
         """ValueError unless the model has exactly the filters that this plan keeps."""
-        tensors = dict(model.named_parameters())
+        tensors = dict(model.named_parameters()) | dict(model.named_buffers())
         found = {}
         for name in self.keep:
             weight = tensors.get(f"{name}.weight", tensors.get(name))
@@ -171,7 +177,7 @@ def make_plan(
         "rounding": rounding, "align": align, "seed": seed,
     }  # fmt: skip
     keep = {name: graph.numbers[name][alive[channels.root[channels.made[name]]]].tolist() for name in graph.numbers}
-    return PruningPlan(keep, graph.widths, graph.input_shapes, settings, dict(channels.groups))
+    return PruningPlan(keep, graph.widths, graph.input_shapes, settings, dict(channels.groups), graph.input_dtypes)
 
 
 def _align(kept: int, group: Group, align: int) -> int:
@@ -199,6 +205,8 @@ def _rank(scores: Tensor, order: str, seed: int) -> Tensor:
     """Filters in the order in which they go: (n,) -> (n,) indices. Equal scores go by number."""
     if order == "random":
         return torch.randperm(len(scores), generator=torch.Generator().manual_seed(seed))
+    if scores.is_meta:
+        raise ValueError("on the meta device filters have no values to rank; order='random' needs none")
     return torch.sort(scores.cpu(), stable=True, descending=order == "largest").indices
 
 

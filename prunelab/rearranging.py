@@ -141,6 +141,11 @@ def permute(call: Call) -> Tensor:
     return call.maps[0].labels.permute(dims if isinstance(dims, list | tuple) else call.args[1:])
 
 
+@rule("mT")
+def matrix_transpose(call: Call) -> Tensor:
+    return call.maps[0].labels.transpose(-2, -1)
+
+
 @rule("transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "unsqueeze", "unsqueeze_")
 def as_labels(call: Call) -> Tensor:
     """What is done with the tensor is done with its labels."""

@@ -4,13 +4,12 @@ import copy
 from collections import defaultdict
 from typing import TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from prunelab.graph import ChannelGraph, trace
 from prunelab.plan import PruningPlan
-from prunelab.tracing import copy_with
+from prunelab.symbolic import copy_with
 
 Opt = TypeVar("Opt", bound=Optimizer)
 
@@ -48,7 +47,7 @@ def find_alive(model: nn.Module, plan: PruningPlan, graph: ChannelGraph | None) 
             f"prune takes a model and a plan of make_plan, not {type(model).__name__} and {type(plan).__name__}"
         )
     if graph is None:
-        graph = trace(model, tuple(torch.zeros(shape) for shape in plan.input_shapes))
+        graph = trace(model, plan.example_inputs())
     plan.check_graph(graph)
     return graph, graph.alive(plan.keep)
 

@@ -1,9 +1,7 @@
 """One run of a model under torch.fx: every tensor carries its labels along, and every layer gets its number."""
 
-import copy
-import inspect
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,10 +13,14 @@ from torch import Tensor, fx, nn
 from prunelab import rearranging  # noqa: F401  (its rules)
 from prunelab.channels import Call, Channels, Count, Layer, Maps, leaves
 from prunelab.numbering import CONVS, NORMS, find_shortcuts, number_layers
-from prunelab.operators import KNOWS_COUNTS, KNOWS_PARAMETERS, RULES, find_rule
+from prunelab.operators import KNOWS_COUNTS, KNOWS_PARAMETERS, find_rule
+from prunelab.symbolic import Trace, Unfollowed, copy_with, first_line, reads_training, trace_forward
 
 # what may be done with a number of channels so that it still follows them
 COUNTING = (operator.mul, operator.floordiv, operator.getitem, operator.add)
+# what may be asked of a tensor without looking at its channels
+HARMLESS = {"dim", "ndim", "ndimension", "device", "dtype", "layout", "is_cuda", "is_floating_point", "is_complex",
+            "requires_grad", "is_contiguous", "get_device", "element_size", "names", "grad_fn", "is_meta"}  # fmt: skip
 
 
 def walk(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Channels, dict[str, Layer]]:
@@ -30,17 +32,18 @@ def walk(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Channels, dict[s
     channels = Channels(skeleton, len(inputs[0]) if inputs[0].ndim else 1)
     given = tuple(_like_model(model, x) for x in inputs)
     try:
-        traced, opaque = trace_forward(skeleton, len(given))
+        traced = trace_forward(skeleton, len(given))
         with _told(skeleton, given):
-            _Walk(traced, skeleton, channels, opaque).run(*given)
+            _Walk(traced, skeleton, channels).run(*given)
         shortcuts = find_shortcuts(traced)
     except Unfollowed as error:
         _follow_opaque(skeleton, given, channels, str(error))
         shortcuts = set()
     layers = dict(channels.layers)
     idle = [name for name, _ in skeleton.named_parameters() if not channels.called & _owners(name)]
-    if idle:
-        _follow_training(skeleton, given, channels, idle)
+    if idle or reads_training(skeleton):
+        _follow_training(skeleton, given, channels)
+    _refuse_unfinished(channels)
     _refuse_unknown(skeleton, channels)
     _warn_of_uncounted(skeleton, channels)
     return channels, number_layers(layers, shortcuts)
@@ -52,33 +55,16 @@ def _owners(tensor: str) -> set[str]:
     return {".".join(parts[:i]) for i in range(1, len(parts) + 1)}
 
 
-class Unfollowed(Exception):
-    """A forward that torch.fx cannot follow."""
-
-
-def trace_forward(skeleton: nn.Module, inputs: int) -> tuple[fx.GraphModule, dict[str, str]]:
-    """The traced model, in evaluation mode, and the modules in it that cannot be followed, with the reason.
-
-    inputs: how many arguments forward is given; the others have their defaults.
-    """
-    tracer = _Tracer()
-    try:
-        graph = tracer.trace(skeleton, concrete_args=_defaults(skeleton, inputs))
-    except Exception as error:  # whatever the model's own forward raises on a symbolic input
-        raise Unfollowed(_first_line(error)) from error
-    return fx.GraphModule(skeleton, graph).eval(), tracer.opaque
-
-
-def _follow_training(skeleton: nn.Module, inputs: tuple[Tensor, ...], channels: Channels, idle: list[str]) -> None:
+def _follow_training(skeleton: nn.Module, inputs: tuple[Tensor, ...], channels: Channels) -> None:
     """Follow what the model's code does in training only."""
     try:
-        traced, opaque = trace_forward(skeleton.train(), len(inputs))
+        traced = trace_forward(skeleton.train(), len(inputs))
         with _told(skeleton, inputs):
-            _Walk(traced, skeleton, channels, opaque).run(*inputs)
+            _Walk(traced, skeleton, channels).run(*inputs)
     except (Unfollowed, ValueError) as error:
         warn(
-            f"{', '.join(idle[:3])}{' …' if len(idle) > 3 else ''} did not run, and training mode could not be "
-            f"followed ({error}); if they read maps that are pruned, they no longer fit",
+            f"what {type(skeleton).__name__} does in training only could not be followed ({error}); if that needs a "
+            "number of maps that pruning changes, the pruned model can be evaluated but not trained",
             stacklevel=5,
         )
 
@@ -92,30 +78,8 @@ def _told(model: nn.Module, inputs: tuple[Tensor, ...]) -> Iterator[None]:
         except Exception as error:
             given = ", ".join(str(tuple(x.shape)) for x in inputs)
             raise ValueError(
-                f"{type(model).__name__} does not take an input of shape {given}: {_first_line(error)}"
+                f"{type(model).__name__} does not take an input of shape {given}: {first_line(error)}"
             ) from error
-
-
-def _defaults(model: nn.Module, given: int) -> dict[str, Any]:
-    """The arguments of forward that are not given but have a default: `mask=None`, say."""
-    parameters = list(inspect.signature(model.forward).parameters.values())[given:]
-    return {p.name: p.default for p in parameters if p.default is not p.empty}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def copy_with(model: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module:
-    """A deep copy of a model whose parameters and buffers are `change(tensor)` instead of copies."""
-    memo: dict[int, Any] = {}
-    for tensor in (*model.parameters(), *model.buffers()):
-        new = change(tensor).detach()
-        memo[id(tensor)] = nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
-    for module in model.modules():  # a weight that a hook computes, which deepcopy refuses
-        computed = [v for v in vars(module).values() if isinstance(v, Tensor) and v.grad_fn is not None]
-        memo.update({id(tensor): tensor.detach().clone() for tensor in computed})
-    return copy.deepcopy(model, memo)
 
 
 def _like_model(model: nn.Module, x: Tensor) -> Tensor:
@@ -123,41 +87,15 @@ def _like_model(model: nn.Module, x: Tensor) -> Tensor:
     return x.to(first.device, first.dtype if x.is_floating_point() else x.dtype, copy=True)
 
 
-class _Tracer(fx.Tracer):
-    """Takes modules with a rule, and those whose forward cannot be followed, as a whole."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.opaque: dict[str, str] = {}  # module -> why its forward cannot be followed
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return type(m) in RULES or super().is_leaf_module(m, module_qualified_name)
-
-    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        last = next(iter(reversed(self.graph.nodes)), None)
-        try:
-            return super().call_module(m, forward, args, kwargs)
-        except Exception as error:  # whatever this module's own forward raises on a symbolic input
-            for node in list(reversed(self.graph.nodes)):
-                if node is last:
-                    break
-                if node.op != "get_attr":  # fx hands these out again
-                    self.graph.erase_node(node)
-            name = self.path_of_module(m)
-            self.opaque[name] = _first_line(error)
-            return self.create_proxy("call_module", name, args, kwargs)
-
-
 class _Walk(fx.Interpreter):
     """Run a traced model, and carry beside each tensor its labels."""
 
-    def __init__(
-        self, traced: fx.GraphModule, skeleton: nn.Module, channels: Channels, opaque: Mapping[str, str]
-    ) -> None:
+    def __init__(self, traced: Trace, skeleton: nn.Module, channels: Channels) -> None:
         super().__init__(traced)
         self.skeleton = skeleton
         self.channels = channels
-        self.opaque = opaque
+        self.opaque = traced.opaque
+        channels.widths_read |= traced.widths
         self.beside: dict[fx.Node, Any] = {}  # node -> its value with Maps and Counts in place of tensors and numbers
 
     def run_node(self, n: fx.Node) -> Any:
@@ -184,7 +122,9 @@ class _Walk(fx.Interpreter):
                     self.channels.refuse(maps.labels, "the model returns its maps, so its user reads them")
             return None
         if n.op in ("placeholder", "get_attr") and tensors:
-            return self._start(n, value)
+            return fx.node.map_aggregate(value, lambda v: self._start(n, v) if isinstance(v, Tensor) else v)
+        if isinstance(n.target, type):  # a named tuple or a data class of the model's own
+            return self._follow_structure(n, value, args, kwargs)
         if not tensors:
             return self._follow_number(n, value, args)
         if n.op == "call_function" and n.target is operator.getitem and not isinstance(args[0], Maps):
@@ -192,6 +132,9 @@ class _Walk(fx.Interpreter):
         name = str(n.target)
         module = self.fetch_attr(name) if n.op == "call_module" else None
         kind = type(module).__name__ if module is not None else getattr(n.target, "__name__", name)
+        if kind == "getattr":  # x.T, say
+            kind, args = str(args[1]), args[:1]
+        args, kwargs = _as_torch_names(args, kwargs)
         shapes = tuple(tensor.shape for tensor in tensors)
         place = name if module is not None else n.name
         call = Call(kind, place, self._within(n), module, args, kwargs, shapes, self.channels)
@@ -201,7 +144,7 @@ class _Walk(fx.Interpreter):
     def _label(self, value: Any, call: Call, bare: bool) -> Any:
         """The value with Maps in place of its tensors, as the operator's rule has it."""
         if call.module is not None and call.name in self.opaque:
-            labels = call.refuse(f"whose forward cannot be followed: {self.opaque[call.name]}")
+            labels = call.refuse(f"whose forward cannot be followed, {self.opaque[call.name]}")
             return fx.node.map_aggregate(value, lambda v: _relabel(v, labels, bare))
         rule = find_rule(call)
         counts = (
@@ -224,10 +167,29 @@ class _Walk(fx.Interpreter):
             ValueError,
             RuntimeError,
         ) as error:
-            labels = call.refuse(f"used in a way that its rule does not know ({_first_line(error)})")
+            labels = call.refuse(f"used in a way that its rule does not know ({first_line(error)})")
+        if call.module is not None and (call.module._forward_hooks or call.module._forward_pre_hooks):
+            labels = self._refuse_hooked(call, labels)
         if isinstance(labels, list):  # of several tensors
             return type(value)(Maps(v.shape, own, bare=bare) for v, own in zip(value, labels, strict=True))
         return fx.node.map_aggregate(value, lambda v: _relabel(v, labels, bare))
+
+    def _refuse_hooked(self, call: Call, labels: Any) -> Tensor:
+        why = f"{call.where} has a hook (weight norm is one of old), whose work cannot be followed; remove it to prune"
+        for own in [labels, self.channels.made.get(call.name), *(maps.labels for maps in call.maps)]:
+            for each in own if isinstance(own, list) else [own]:
+                if each is not None:
+                    self.channels.refuse(each, why)
+        return labels if isinstance(labels, Tensor) else call.refuse("which has a hook")
+
+    def _follow_structure(self, n: fx.Node, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if isinstance(value, tuple):
+            return n.target(*args, **kwargs)  # type: ignore[operator]
+        for maps in leaves((args, kwargs)):
+            if isinstance(maps, Maps):
+                why = f"the model puts its maps into a {type(value).__name__}, so its user reads them"
+                self.channels.refuse(maps.labels, why)
+        return value
 
     def _within(self, n: fx.Node) -> str:
         inner = [path for path in n.meta.get("nn_module_stack", {}) if path and path != n.target]
@@ -250,32 +212,44 @@ class _Walk(fx.Interpreter):
                 self.channels.slice(name, dim, self.channels.new(value.shape[dim]))
             labels = dims[dim].reshape([-1 if d == dim else 1 for d in range(value.ndim)])
             return Maps(value.shape, labels, name, owner, bare=True)
-        fixed = self.channels.fix(f"its maps are joined with {name}, a tensor that no filter made")
+        what = name if known else "a tensor that the model's code holds (register it as a buffer)"
+        fixed = self.channels.fix(f"its maps are joined with {what}, which no filter made")
         return Maps(value.shape, fixed.reshape([1] * value.ndim), name if known else "", owner, bare=True)
 
     def _follow_number(self, n: fx.Node, value: Any, args: tuple[Any, ...]) -> Any:
         """A number that the model's code works with: one that follows the channels, if we know how."""
         name, source = getattr(n.target, "__name__", n.target), args[0] if args else None
-        if isinstance(source, Maps):
-            if name == "size" or (name == "getattr" and args[1] == "shape"):
-                sizes = tuple(source.size(d) for d in range(len(source.shape)))
-                dim: Any = args[1] if name == "size" and len(args) > 1 else n.kwargs.get("dim")
-                return sizes if dim is None else sizes[dim]
-            if name == "numel":
-                self._refuse_counts([Count(source.labels.reshape(-1))], f"numel in {self._within(n)}")
-            return value
+        name = str(args[1]) if name == "getattr" else name
+        where = f"{name} in {self._within(n)}"
+        if isinstance(source, Maps) and name in ("size", "shape"):
+            if source.source and _wide(source.shape):  # the width of a layer, by its weight
+                self.channels.by_hand.setdefault(source.source, where)
+            sizes = tuple(source.size(d) for d in range(len(source.shape)))
+            dim: Any = args[1] if name == "size" and len(args) > 1 else n.kwargs.get("dim")
+            return sizes if dim is None else sizes[dim]
+        if isinstance(source, Maps) and name in ("numel", "nelement", "__len__", "len"):
+            self._refuse_counts([Count(source.labels.reshape(-1))], where)
+            if source.source:
+                self.channels.by_hand.setdefault(source.source, where)
+        elif isinstance(source, Maps) and name not in HARMLESS:
+            self.channels.refuse(source.labels, f"its maps reach {where}, which makes a value of them")
         if n.target in COUNTING:
             try:
                 return n.target(*args)
             except TypeError:
                 pass
-        where = f"{getattr(n.target, '__name__', n.target)} in {self._within(n)}"
         self._refuse_counts([c for c in _with_slices(args) if isinstance(c, Count)], where)
         return value
 
     def _refuse_counts(self, counts: list[Count], where: str) -> None:
         for count in counts:
             self.channels.refuse(count.labels, f"the model's code works with the number of its maps ({where})")
+
+
+def _as_torch_names(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments by torch's own names (`axis` is `dim`), and the tensor they are about in front."""
+    kwargs = {{"axis": "dim", "axes": "dim", "keepdims": "keepdim"}.get(name, name): v for name, v in kwargs.items()}
+    return ((kwargs.pop("input"),), kwargs) if not args and "input" in kwargs else (args, kwargs)
 
 
 def _relabel(value: Any, labels: Tensor, bare: bool) -> Any:
@@ -338,8 +312,8 @@ def _record(module: nn.Module, name: str, channels: Channels, why: str) -> Itera
             channels.called.add(prefix)
             channels.refuse(
                 channels.made[prefix],
-                f"{prefix} is in {what}, whose forward cannot be followed: {why}. "
-                "Branches on values belong in a module of their own, outside the layers to prune",
+                f"{prefix} is in {what}, whose forward cannot be followed, {why}. What is not straight code (branches "
+                "on values, loops over tensors, assignment to parts) belongs in a module of its own, without the layers",
             )
 
         return hook
@@ -379,6 +353,18 @@ def _refuse_unknown(skeleton: nn.Module, channels: Channels) -> None:
             why = f"the model's code reads {tensor} by itself, in {channels.by_hand[tensor]}"
         for labels in dims.values() if why else ():
             channels.refuse(labels, why)
+
+
+def _refuse_unfinished(channels: Channels) -> None:
+    """Refuse the filters of layers whose rule gave up, and of those whose widths the model's code reads."""
+    for name, layer in channels.layers.items():
+        sliced = channels.slices.get(channels.alias.get(layer.weight, layer.weight), {})
+        if not sliced:
+            channels.refuse(channels.made[name], f"{name} is used in a way that its rule does not know")
+    for name, attribute in channels.widths_read:
+        labels = channels.counts.get((name, attribute, None))
+        if labels is not None:
+            channels.refuse(labels, f"the model's code reads {name}.{attribute}, which pruning would change")
 
 
 def _warn_of_uncounted(skeleton: nn.Module, channels: Channels) -> None:

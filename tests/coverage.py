@@ -24,7 +24,7 @@ from torchvision.ops import StochasticDepth
 from tqdm import tqdm
 
 from prunelab import load_pruned, make_plan, measure_cost, prune, save_pruned, silence, total_cost, trace
-from prunelab.tracing import copy_with
+from prunelab.symbolic import copy_with
 
 ATTENTION = ("vit_", "swin_", "maxvit")
 SEGMENTERS = list_models(module=torchvision.models.segmentation)

@@ -106,7 +106,7 @@ REFUSED = {  # what is done with a's maps, and words of the reason
     "local response norm": (dict(do=lambda m, x: m.g(x), g=nn.LocalResponseNorm(3)), "LocalResponseNorm (g)"),
     "attention": (
         dict(do=lambda m, x: m.g(*[x.flatten(2).mT] * 3)[0].mT.unflatten(2, (8, 8)), g=nn.MultiheadAttention(8, 2)),
-        "no rule",
+        "MultiheadAttention (g), which multiplies maps with one another, as attention does",
     ),
     "matmul": (dict(do=lambda m, x: torch.matmul(x, x)), "as attention does"),
     "squeeze of all": (dict(do=lambda m, x: x.squeeze()), "name the dim"),
@@ -114,7 +114,7 @@ REFUSED = {  # what is done with a's maps, and words of the reason
     "a branch inside": (dict(do=lambda m, x: m.g(x), g=Branches()), "Branches (g), whose forward cannot be followed"),
     "weight norm of old": (
         dict(do=lambda m, x: m.g(x), g=nn.utils.weight_norm(nn.Conv2d(8, 8, 1))),
-        "something computes it",
+        "has a hook (weight norm is one of old)",
     ),
     "parametrised": (
         dict(do=lambda m, x: m.g(x), g=nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 1))),
@@ -140,8 +140,8 @@ def test_a_branch_refuses_the_layers_in_it_and_counts_them():
     graph = trace(Net(**REFUSED["a branch inside"][0]), X)
     assert graph.layers == ["a", "g.conv", "b"]
     reason = graph.group_of("g.conv").reason
-    assert "g.conv is in Branches (g), whose forward cannot be followed" in reason
-    assert "a module of their own" in reason
+    assert "g.conv is in Branches (g), whose forward cannot be followed, at `return self.conv(x) if x.mean()" in reason
+    assert "a module of its own" in reason
     whole = trace(Branches(), torch.ones(1, 8, 4, 4))
     assert [(g.leader, g.prunable) for g in whole.groups] == [("conv", False)]
     assert measure_cost(whole)["flops"].sum() == 8 * 8 * 16

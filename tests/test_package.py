@@ -18,6 +18,7 @@ ORDER = [
     "channels",
     "operators",
     "rearranging",
+    "symbolic",
     "numbering",
     "tracing",
     "graph",
