@@ -309,11 +309,13 @@ def same(call: Call) -> Tensor:
     return call.maps[0].labels if alone else no_rule(call)
 
 
+@rule("zeros", "ones", "full", "empty", "rand", "randn", counts=True)
 @rule("new_zeros", "new_ones", "new_full", "new_empty", counts=True)
 def new(call: Call) -> Tensor:
     """A tensor of the code's own making, as wide as the sizes say."""
-    sizes = call.argument(1, "size")
-    sizes = list(sizes) if isinstance(sizes, list | tuple) else [size for size in call.args[1:] if size is not None]
+    own = call.args[1:] if call.operator.startswith("new") else call.args
+    sizes = call.kwargs.get("size", own[0] if own else ())
+    sizes = list(sizes) if isinstance(sizes, list | tuple) else list(own)
     fixed = call.channels.fix(f"its maps are joined with a tensor that {call.where} makes with a fixed number of maps")
     labels, shape = fixed.reshape([1] * len(call.shapes[0])), call.shapes[0]
     counted = [d for d, size in enumerate(sizes[: len(shape)]) if isinstance(size, Count)]

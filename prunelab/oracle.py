@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from prunelab.graph import ChannelGraph
 from prunelab.plan import PruningPlan
 from prunelab.surgery import find_alive
-from prunelab.symbolic import copy_with, trace_forward
+from prunelab.symbolic import copy_with, like_model, trace_forward
 
 
 def silence(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None = None) -> nn.Module:
@@ -36,15 +36,15 @@ def silence(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None =
         mask = alive[channels.root[labels]]
         if not mask.all():
             survivors[norm] = dim, mask.nonzero().squeeze(1)
-    return _SurvivorNorms(copy, graph, survivors) if survivors else copy
+    return _SurvivorNorms(copy, plan, survivors) if survivors else copy
 
 
 class _SurvivorNorms(nn.Module):
     """A traced model whose norms over channels see only those that stay."""
 
-    def __init__(self, model: nn.Module, graph: ChannelGraph, survivors: dict[str, tuple[int, Tensor]]) -> None:
+    def __init__(self, model: nn.Module, plan: PruningPlan, survivors: dict[str, tuple[int, Tensor]]) -> None:
         super().__init__()
-        self.traced = trace_forward(model.eval(), len(graph.input_shapes))
+        self.traced = trace_forward(model.eval(), tuple(like_model(model, x) for x in plan.example_inputs()))
         self.survivors = survivors
 
     def forward(self, *inputs: Tensor) -> Any:

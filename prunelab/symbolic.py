@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import operator
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,10 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from prunelab.numbering import CONVS, NORMS
 from prunelab.operators import RULES
 
 # numbers of channels that pruning changes, by the classes that have them
 WIDTHS = ("in_channels", "out_channels", "in_features", "out_features", "num_features")
+# what may be asked of a tensor without looking inside
+SHAPE = {"shape", "size", "dim", "ndim", "ndimension", "numel", "nelement", "len", "device", "dtype", "layout", "is_cuda",
+         "is_floating_point", "is_complex", "requires_grad", "is_contiguous", "get_device", "element_size", "is_meta"}  # fmt: skip
+MAKERS = ("zeros", "ones", "full", "empty", "rand", "randn")
 WIDE = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase)
 
 
@@ -29,15 +35,15 @@ class Trace(fx.GraphModule):
     widths: set[tuple[str, str]]
 
 
-def trace_forward(skeleton: nn.Module, inputs: int) -> Trace:
+def trace_forward(skeleton: nn.Module, inputs: tuple[Tensor, ...]) -> Trace:
     """The traced model, in evaluation mode; Unfollowed where its own forward cannot be followed.
 
-    inputs: how many arguments forward is given; the others have their defaults.
+    inputs: the first arguments of forward; the others have their defaults.
     """
-    tracer = _Tracer()
+    tracer = _Tracer(inputs)
     try:
-        with _watch_widths(skeleton) as widths:
-            graph = tracer.trace(skeleton, concrete_args=_defaults(skeleton, inputs))
+        with _watch_widths(skeleton) as widths, _patched(tracer), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            graph = tracer.trace(skeleton, concrete_args=_defaults(skeleton, len(inputs)))
     except Exception as error:  # whatever the model's own forward raises on a symbolic input
         raise Unfollowed(explain(error)) from error
     traced = Trace(skeleton, graph)
@@ -46,19 +52,80 @@ def trace_forward(skeleton: nn.Module, inputs: int) -> Trace:
 
 
 class _Tracer(fx.Tracer):
-    """Takes modules with a rule, and those whose forward cannot be followed, as a whole."""
+    """Takes modules with a rule, and those whose forward cannot be followed, as a whole.
+
+    Where the code asks for a length, loops over a tuple, or branches on a shape, the answer is that of the inputs.
+    """
 
     proxy_buffer_attributes = True
-    trace_asserts = True
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: tuple[Tensor, ...]) -> None:
         super().__init__()
+        self.inputs = inputs
         self.opaque: dict[str, str] = {}  # module -> why its forward cannot be followed
+        self.values: dict[fx.Node, Any] = {}  # of the nodes so far, once one has been asked for
+        self.evaluating = False  # modules and parameters are then what they are, not what fx puts in their place
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        value = self.value(obj)
+        if isinstance(value, Tensor) or self._looks_inside(obj.node):
+            raise fx.proxy.TraceError("a branch on the values of a tensor")
+        return bool(value)
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        return iter([obj[i] for i in range(len(self.value(obj)))])  # type: ignore[index]
+
+    def length(self, obj: fx.Proxy) -> int:
+        self.create_proxy("call_function", len, (obj,), {})  # for the walk to see that it was asked
+        return len(self.value(obj))
+
+    @property
+    def length_of(self) -> Callable[[fx.Proxy], int]:
+        return lambda proxy: self.length(proxy)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val if self.evaluating else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def value(self, obj: fx.Proxy) -> Any:
+        """What a node gives for the inputs."""
+        self.evaluating = True
+        try:
+            return self._evaluate(obj.node)
+        finally:
+            self.evaluating = False
+
+    def _evaluate(self, wanted: fx.Node) -> Any:
+        given = iter(self.inputs)
+        for node in self.graph.nodes:
+            if node in self.values:
+                continue
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.values.__getitem__)
+            if node.op == "placeholder":
+                value = next(given, args[0] if args else None)
+            elif node.op == "get_attr":
+                value = operator.attrgetter(node.target)(self.root)
+            elif node.op == "call_module":
+                value = run_module(self.root.get_submodule(node.target), args, kwargs)
+            elif node.op == "call_method":
+                value = getattr(args[0], node.target)(*args[1:], **kwargs)
+            else:
+                value = node.target(*args, **kwargs)
+            self.values[node] = value
+        return self.values[wanted]
+
+    def _looks_inside(self, node: fx.Node) -> bool:
+        """Whether a number comes from what is in a tensor, not from its shape."""
+        name = str(node.args[1]) if node.target is getattr else getattr(node.target, "__name__", node.target)
+        if any(isinstance(self.values[source], Tensor) for source in node.all_input_nodes):
+            return name not in SHAPE
+        return any(self._looks_inside(source) for source in node.all_input_nodes)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return type(m) in RULES or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if self.evaluating:
+            return forward(*args, **kwargs)
         last = next(iter(reversed(self.graph.nodes)), None)
         try:
             return super().call_module(m, forward, args, kwargs)
@@ -68,9 +135,36 @@ class _Tracer(fx.Tracer):
                     break
                 if node.op != "get_attr":  # fx hands these out again
                     self.graph.erase_node(node)
+                self.values.pop(node, None)
             name = self.path_of_module(m)
             self.opaque[name] = explain(error)
             return self.create_proxy("call_module", name, args, kwargs)
+
+
+@contextmanager
+def _patched(tracer: _Tracer) -> Iterator[None]:
+    """What fx itself refuses: `len` of a tensor, and tensors made in sizes that it follows."""
+
+    def follow(make: Callable[..., Any]) -> Callable[..., Any]:
+        def maker(*args: Any, **kwargs: Any) -> Any:
+            sizes = [size for arg in args for size in (arg if isinstance(arg, list | tuple) else [arg])]
+            if any(isinstance(size, fx.Proxy) for size in sizes):
+                return tracer.create_proxy("call_function", make, args, kwargs)
+            return make(*args, **kwargs)
+
+        return maker
+
+    makers = {name: getattr(torch, name) for name in MAKERS}
+    refuse = fx.Proxy.__len__
+    fx.Proxy.__len__ = tracer.length_of  # type: ignore[method-assign]
+    for name, make in makers.items():
+        setattr(torch, name, follow(make))
+    try:
+        yield
+    finally:
+        fx.Proxy.__len__ = refuse  # type: ignore[method-assign]
+        for name, make in makers.items():
+            setattr(torch, name, make)
 
 
 def explain(error: Exception) -> str:
@@ -139,3 +233,38 @@ def copy_with(model: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module
         computed = [v for v in vars(module).values() if isinstance(v, Tensor) and v.grad_fn is not None]
         memo.update({id(tensor): tensor.detach().clone() for tensor in computed})
     return copy.deepcopy(model, memo)
+
+
+def like_model(model: nn.Module, x: Tensor) -> Tensor:
+    first = next(model.parameters(), x)
+    return x.to(first.device, first.dtype if x.is_floating_point() else x.dtype, copy=True)
+
+
+def run_module(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a module gives; of a plain layer, which takes the time and tells nothing but a shape, zeros."""
+    shape = _shape_after(module, args[0]) if len(args) == 1 and not kwargs else None
+    return module(*args, **kwargs) if shape is None else args[0].new_zeros(shape)
+
+
+def _shape_after(module: nn.Module, x: Any) -> tuple[int, ...] | None:
+    """The shape that a plain layer gives, by torch's formulas; None where running it is the way to know."""
+    if (
+        not isinstance(x, Tensor)
+        or type(module) not in (*CONVS, *NORMS, nn.Linear)
+        or module._forward_pre_hooks
+        or module._forward_hooks
+    ):
+        return None
+    if isinstance(module, nn.Linear):
+        return (*x.shape[:-1], module.out_features) if x.ndim and x.shape[-1] == module.in_features else None
+    if isinstance(module, NORMS):
+        return tuple(x.shape) if x.ndim > 2 and x.shape[1] == module.num_features else None
+    assert isinstance(module, CONVS)
+    dims = len(module.kernel_size)
+    if x.ndim != dims + 2 or x.shape[1] != module.in_channels or isinstance(module.padding, str):
+        return None
+    reach = [d * (k - 1) + 1 for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+    spare = [size + 2 * p - r for size, p, r in zip(x.shape[2:], module.padding, reach, strict=True)]
+    if min(spare) < 0:
+        return None
+    return (x.shape[0], module.out_channels, *(s // step + 1 for s, step in zip(spare, module.stride, strict=True)))

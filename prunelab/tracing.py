@@ -12,15 +12,22 @@ from torch import Tensor, fx, nn
 
 from prunelab import rearranging  # noqa: F401  (its rules)
 from prunelab.channels import Call, Channels, Count, Layer, Maps, leaves
-from prunelab.numbering import CONVS, NORMS, find_shortcuts, number_layers
+from prunelab.numbering import CONVS, find_shortcuts, number_layers
 from prunelab.operators import KNOWS_COUNTS, KNOWS_PARAMETERS, find_rule
-from prunelab.symbolic import Trace, Unfollowed, copy_with, first_line, reads_training, trace_forward
+from prunelab.symbolic import (
+    SHAPE,
+    Trace,
+    Unfollowed,
+    copy_with,
+    first_line,
+    like_model,
+    reads_training,
+    run_module,
+    trace_forward,
+)
 
 # what may be done with a number of channels so that it still follows them
 COUNTING = (operator.mul, operator.floordiv, operator.getitem, operator.add)
-# what may be asked of a tensor without looking at its channels
-HARMLESS = {"dim", "ndim", "ndimension", "device", "dtype", "layout", "is_cuda", "is_floating_point", "is_complex",
-            "requires_grad", "is_contiguous", "get_device", "element_size", "names", "grad_fn", "is_meta"}  # fmt: skip
 
 
 def walk(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Channels, dict[str, Layer]]:
@@ -30,9 +37,9 @@ def walk(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Channels, dict[s
     """
     skeleton = copy_with(model, lambda tensor: tensor if isinstance(tensor, nn.Parameter) else tensor.clone()).eval()
     channels = Channels(skeleton, len(inputs[0]) if inputs[0].ndim else 1)
-    given = tuple(_like_model(model, x) for x in inputs)
+    given = tuple(like_model(model, x) for x in inputs)
     try:
-        traced = trace_forward(skeleton, len(given))
+        traced = trace_forward(skeleton, given)
         with _told(skeleton, given):
             _Walk(traced, skeleton, channels).run(*given)
         shortcuts = find_shortcuts(traced)
@@ -58,7 +65,7 @@ def _owners(tensor: str) -> set[str]:
 def _follow_training(skeleton: nn.Module, inputs: tuple[Tensor, ...], channels: Channels) -> None:
     """Follow what the model's code does in training only."""
     try:
-        traced = trace_forward(skeleton.train(), len(inputs))
+        traced = trace_forward(skeleton.train(), inputs)
         with _told(skeleton, inputs):
             _Walk(traced, skeleton, channels).run(*inputs)
     except (Unfollowed, ValueError) as error:
@@ -80,11 +87,6 @@ def _told(model: nn.Module, inputs: tuple[Tensor, ...]) -> Iterator[None]:
             raise ValueError(
                 f"{type(model).__name__} does not take an input of shape {given}: {first_line(error)}"
             ) from error
-
-
-def _like_model(model: nn.Module, x: Tensor) -> Tensor:
-    first = next(model.parameters(), x)
-    return x.to(first.device, first.dtype if x.is_floating_point() else x.dtype, copy=True)
 
 
 class _Walk(fx.Interpreter):
@@ -109,10 +111,7 @@ class _Walk(fx.Interpreter):
         return value
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """Convolutions take the time and tell nothing but a shape."""
-        module = self.fetch_attr(target)
-        shape = _shape_after(module, args[0]) if len(args) == 1 and not kwargs else None
-        return super().call_module(target, args, kwargs) if shape is None else args[0].new_zeros(shape)
+        return run_module(self.fetch_attr(target), args, kwargs)
 
     def _beside(self, n: fx.Node, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tensors = [v for v in leaves(value) if isinstance(v, Tensor)]
@@ -227,11 +226,12 @@ class _Walk(fx.Interpreter):
             sizes = tuple(source.size(d) for d in range(len(source.shape)))
             dim: Any = args[1] if name == "size" and len(args) > 1 else n.kwargs.get("dim")
             return sizes if dim is None else sizes[dim]
-        if isinstance(source, Maps) and name in ("numel", "nelement", "__len__", "len"):
-            self._refuse_counts([Count(source.labels.reshape(-1))], where)
+        if isinstance(source, Maps) and name in ("numel", "nelement", "len"):
+            if name != "len" or (source.shape and source.varies(0)):
+                self._refuse_counts([Count(source.labels.reshape(-1))], where)
             if source.source:
                 self.channels.by_hand.setdefault(source.source, where)
-        elif isinstance(source, Maps) and name not in HARMLESS:
+        elif isinstance(source, Maps) and name not in SHAPE:
             self.channels.refuse(source.labels, f"its maps reach {where}, which makes a value of them")
         if n.target in COUNTING:
             try:
@@ -272,30 +272,6 @@ def _with_slices(*values: Any) -> list[Any]:
     for leaf in leaves(values):
         found += [leaf.start, leaf.stop, leaf.step] if isinstance(leaf, slice) else [leaf]
     return found
-
-
-def _shape_after(module: nn.Module, x: Any) -> tuple[int, ...] | None:
-    """The shape that a plain layer gives, by torch's formulas; None where running it is the way to know."""
-    if (
-        not isinstance(x, Tensor)
-        or type(module) not in (*CONVS, *NORMS, nn.Linear)
-        or module._forward_pre_hooks
-        or module._forward_hooks
-    ):
-        return None
-    if isinstance(module, nn.Linear):
-        return (*x.shape[:-1], module.out_features) if x.ndim and x.shape[-1] == module.in_features else None
-    if isinstance(module, NORMS):
-        return tuple(x.shape) if x.ndim > 2 and x.shape[1] == module.num_features else None
-    assert isinstance(module, CONVS)
-    dims = len(module.kernel_size)
-    if x.ndim != dims + 2 or x.shape[1] != module.in_channels or isinstance(module.padding, str):
-        return None
-    reach = [d * (k - 1) + 1 for d, k in zip(module.dilation, module.kernel_size, strict=True)]
-    spare = [size + 2 * p - r for size, p, r in zip(x.shape[2:], module.padding, reach, strict=True)]
-    if min(spare) < 0:
-        return None
-    return (x.shape[0], module.out_channels, *(s // step + 1 for s, step in zip(spare, module.stride, strict=True)))
 
 
 @contextmanager
