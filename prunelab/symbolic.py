@@ -4,7 +4,7 @@ import copy
 import inspect
 import operator
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,12 @@ def trace_forward(skeleton: nn.Module, inputs: tuple[Tensor, ...]) -> Trace:
     """
     tracer = _Tracer(inputs)
     try:
-        with _watch_widths(skeleton) as widths, _patched(tracer), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with (
+            _watch_widths(skeleton, tracer) as widths,
+            _patched(tracer),
+            torch.no_grad(),
+            torch.random.fork_rng(devices=[]),
+        ):
             graph = tracer.trace(skeleton, concrete_args=_defaults(skeleton, len(inputs)))
     except Exception as error:  # whatever the model's own forward raises on a symbolic input
         raise Unfollowed(explain(error)) from error
@@ -181,13 +186,13 @@ def first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _watch_widths(model: nn.Module) -> Iterator[set[tuple[str, str]]]:
+def _watch_widths(model: nn.Module, tracer: _Tracer) -> Iterator[set[tuple[str, str]]]:
     """Note which layers' widths the model's own code reads: fx sees plain numbers, which pruning would change."""
     names = {id(module): name for name, module in model.named_modules()}
     read: set[tuple[str, str]] = set()
 
     def getattribute(self: nn.Module, attribute: str) -> Any:
-        if attribute in WIDTHS and id(self) in names:
+        if attribute in WIDTHS and id(self) in names and not tracer.evaluating:
             read.add((names[id(self)], attribute))
         return object.__getattribute__(self, attribute)
 
@@ -203,12 +208,13 @@ def _watch_widths(model: nn.Module) -> Iterator[set[tuple[str, str]]]:
 def reads_training(model: nn.Module) -> bool:
     """Whether the code of any module asks for `self.training`, so that training may do something else."""
     kinds = {kind for module in model.modules() for kind in type(module).__mro__}
-    return any("training" in _names_in(kind) for kind in kinds if not kind.__module__.startswith("torch."))
+    own = [vars(kind) for kind in kinds if not kind.__module__.startswith("torch.")]
+    return any("training" in _names_in(names) for names in (*own, *map(vars, model.modules())))
 
 
-def _names_in(kind: type) -> set[str]:
-    """The attributes and variables that a class's methods name."""
-    codes = [method.__code__ for method in vars(kind).values() if inspect.isfunction(method)]
+def _names_in(attributes: Mapping[str, Any]) -> set[str]:
+    """The attributes and variables that functions among these name."""
+    codes = [function.__code__ for function in attributes.values() if inspect.isfunction(function)]
     names: set[str] = set()
     while codes:
         code = codes.pop()

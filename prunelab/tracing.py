@@ -233,6 +233,8 @@ class _Walk(fx.Interpreter):
                 self.channels.by_hand.setdefault(source.source, where)
         elif isinstance(source, Maps) and name not in SHAPE:
             self.channels.refuse(source.labels, f"its maps reach {where}, which makes a value of them")
+        if n.target is len:
+            return value
         if n.target in COUNTING:
             try:
                 return n.target(*args)

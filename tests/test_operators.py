@@ -1,10 +1,14 @@
 """Each operator's rule, on a small network of its own: what is free is pruned right, what is not says why."""
 
+import dataclasses
+from typing import NamedTuple
+
 import pytest
 import torch
 import torch.nn.functional as F
 from networks import Dense, Drawn, Plain, Shared, Squeeze
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d, StochasticDepth
 
 from prunelab import make_plan, measure_cost, prune, silence, trace
 from prunelab.operators import RULES, rule
@@ -40,6 +44,20 @@ def holds(model, ratios, *inputs):
     return plan
 
 
+class Pair(NamedTuple):
+    first: torch.Tensor
+    second: torch.Tensor
+
+
+def asserting(m, x):
+    batch, _, height, width = x.shape
+    assert x.ndim == 4, f"maps of shape {x.shape}"
+    assert height == width
+    if height % 2:
+        x = F.pad(x, (0, 1, 0, 1))
+    return x[:batch]
+
+
 FREE = {
     "grouped conv": dict(do=lambda m, x: m.g(x), g=nn.Conv2d(8, 8, 3, padding=1, groups=2)),
     "depthwise conv, two filters a map": dict(do=lambda m, x: m.g(x), c=16, g=nn.Conv2d(8, 16, 3, padding=1, groups=8)),
@@ -50,7 +68,7 @@ FREE = {
     "layer norm of all": dict(do=lambda m, x: m.g(x), g=nn.LayerNorm((8, 8, 8))),
     "layer norm by a function": dict(do=lambda m, x: F.layer_norm(x.movedim(1, -1), x.shape[1:2]).movedim(-1, 1)),
     "prelu": dict(do=lambda m, x: m.g(x), g=nn.PReLU(8)),
-    "stochastic depth": dict(do=lambda m, x: x + m.g(x), g=__import__("torchvision").ops.StochasticDepth(0.5, "row")),
+    "stochastic depth": dict(do=lambda m, x: x + m.g(x), g=StochasticDepth(0.5, "row")),
     "chunk": dict(do=lambda m, x: torch.cat(x.chunk(4, 1)[::-1], 1)),
     "slices": dict(do=lambda m, x: x[:, : x.shape[1] // 2] * x[:, x.shape[1] // 2 :], c=4),
     "strided places": dict(do=lambda m, x: x[:, :, ::2, 1:]),
@@ -76,11 +94,28 @@ FREE = {
     "a shared weight": dict(do=lambda m, x: m.h(m.g(x)), g=(g := nn.Conv2d(8, 8, 1)), h=nn.Sequential(g, nn.ReLU())),
     "in place": dict(do=lambda m, x: x.add_(m.g(x)).relu_(), g=nn.Conv2d(8, 8, 1)),
     "where": dict(do=lambda m, x: torch.where(x > 0, x, m.g(x)), g=nn.Conv2d(8, 8, 1)),
+    "powers of another map": dict(do=lambda m, x: torch.pow(x.abs() + 1, torch.sigmoid(m.g(x))), g=nn.Conv2d(8, 8, 1)),
+    "clamped by another map": dict(do=lambda m, x: x.clamp(max=m.g(x)), g=nn.Conv2d(8, 8, 1)),
+    "a power for each channel": dict(do=lambda m, x: x.clamp(min=1e-6).pow(m.g.weight.view(-1, 1, 1)), g=nn.PReLU(8)),
+    "axis for dim": dict(do=lambda m, x: torch.cat(x.chunk(2, axis=1), axis=1) + x.mean(axis=(2, 3), keepdims=True)),
+    "softmax over places": dict(do=lambda m, x: x.flatten(2).softmax(-1).reshape(x.shape)),
+    "frozen batch norm": dict(do=lambda m, x: m.g(x), g=FrozenBatchNorm2d(8)),
+    "assertions and shapes": dict(do=asserting),
+    "loops over pieces": dict(do=lambda m, x: sum(x.split(x.shape[1] // 2, 1)), c=4),
+    "a list of pieces": dict(do=lambda m, x: torch.cat([*x.chunk(2, 1), x], 1), c=16),
+    "a starred shape": dict(do=lambda m, x: x.view(len(x), 2, -1, *x.shape[2:]).sum(1), c=4),
+    "zeros of its own width": dict(do=lambda m, x: torch.cat([x, torch.zeros(*x.shape, dtype=x.dtype)], 1), c=16),
+    "new maps for all": dict(do=lambda m, x: x * x.new_ones(x.shape[0], 1, 8, 8)),
+    "named tuples": dict(do=lambda m, x: Pair(x, x.relu()).second),
+    "a given output size": dict(
+        do=lambda m, x: m.g(x[..., ::2, ::2], output_size=x.size()), g=nn.ConvTranspose2d(8, 8, 3, 2, 1)
+    ),
     "a mask of the places": dict(do=lambda m, x: x * torch.sigmoid(m.g(x)), g=nn.Conv2d(8, 1, 1)),
 }
 
 
 @pytest.mark.parametrize("name", FREE)
+@pytest.mark.filterwarnings("error")
 def test_free(name):
     plan = holds(Net(**FREE[name]), {"*": 0.5})
     assert "a" in plan.removed
@@ -94,6 +129,17 @@ class Branches(nn.Module):
 
     def forward(self, x):
         return self.conv(x) if x.mean() < 1e3 else x
+
+
+def hooked(module):
+    module.register_forward_hook(lambda module, inputs, out: out.flip(1))
+    return module
+
+
+def assigning(m, x):
+    y = x.clone()
+    y[:, :4] = 0
+    return y
 
 
 REFUSED = {  # what is done with a's maps, and words of the reason
@@ -120,6 +166,23 @@ REFUSED = {  # what is done with a's maps, and words of the reason
         dict(do=lambda m, x: m.g(x), g=nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 1))),
         "remove the parametrisation",
     ),
+    "softmax without a dim": (dict(do=lambda m, x: x * F.softmax(x)), "softmax in Net.forward, which mixes maps"),
+    "softmax along axis 1": (dict(do=lambda m, x: torch.softmax(x, axis=1)), "which mixes maps"),
+    "flipped": (dict(do=lambda m, x: x.flip(2, 1)), "which mixes maps"),
+    "a deviation over all": (dict(do=lambda m, x: x / (x.std(False) + 1)), "which mixes maps"),
+    "its elements counted": (dict(do=lambda m, x: x / x.nelement()), "number of its maps (nelement in Net.forward)"),
+    "its number asserted": (dict(do=lambda m, x: x * (2 if x.shape[1] == 8 else 3)), "number of its maps (eq in"),
+    "a width read": (dict(do=lambda m, x: x * m.a.out_channels**-0.5), "reads a.out_channels, which pruning would"),
+    "a width read from a weight": (
+        dict(do=lambda m, x: x / m.a.weight.size(0)),
+        "reads a.weight by itself, in size in",
+    ),
+    "a number taken out": (dict(do=lambda m, x: x * (1 + x.max().item())), "which mixes maps"),
+    "a hook": (dict(do=lambda m, x: m.g(x), g=hooked(nn.Identity())), "Identity (g) has a hook"),
+    "only in training": (
+        dict(do=lambda m, x: x.view(-1, 2, 4, 8, 8).flatten(1, 2) if m.training else x),
+        "view in Net",
+    ),
     "embeddings worked on": (dict(do=lambda m, x: x + m.g.weight.sigmoid(), g=nn.LayerNorm((8, 8, 8))), "g.weight"),
 }
 
@@ -145,6 +208,60 @@ def test_a_branch_refuses_the_layers_in_it_and_counts_them():
     whole = trace(Branches(), torch.ones(1, 8, 4, 4))
     assert [(g.leader, g.prunable) for g in whole.groups] == [("conv", False)]
     assert measure_cost(whole)["flops"].sum() == 8 * 8 * 16
+
+
+def test_code_that_cannot_be_followed_is_shown():
+    graph = trace(Net(assigning), X)
+    assert [group.prunable for group in graph.groups] == [False, False]
+    assert "a is in Net, whose forward cannot be followed, at `y[:, :4] = 0` (line" in graph.group_of("a").reason
+
+
+@dataclasses.dataclass
+class Outputs:
+    logits: torch.Tensor
+    maps: torch.Tensor
+
+
+def test_what_is_returned_in_a_data_class_stays():
+    class Rich(Net):
+        def forward(self, x):
+            return Outputs(super().forward(x), self.a(x))
+
+    assert "the model puts its maps into a Outputs" in trace(Rich(lambda m, x: x), X).group_of("a").reason
+
+
+def test_inputs_that_are_not_pictures():
+    class Conditional(Net):
+        def forward(self, x, labels):
+            return super().forward(x) + self.table(labels).mean()
+
+    model = Conditional(lambda m, x: x, table=nn.Embedding(10, 4))
+    holds(model, {"*": 0.5}, X, torch.tensor([3, 4]))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (nn.Conv2d, r"got the class Conv2d. Pass Conv2d\(\)"),
+        (abs, "got a builtin"),
+        (torch.jit.script(nn.Conv2d(3, 2, 1)), "no Python code to follow"),
+        (nn.DataParallel(nn.Conv2d(3, 2, 1)), "pass model.module"),
+        (torch.compile(nn.Conv2d(3, 2, 1)), "pass model._orig_mod"),
+    ],
+)
+def test_what_is_no_plain_module_says_what_to_pass(model, words):
+    with pytest.raises(ValueError, match=words):
+        trace(model, X)
+    with pytest.raises(ValueError, match="example_input is empty"):
+        trace(Net(lambda m, x: x), X[:0])
+
+
+def test_the_meta_device_has_no_norms():
+    graph = trace(Net(lambda m, x: x).to("meta"), X.to("meta"))
+    with pytest.raises(ValueError, match="order='random' needs none"):
+        make_plan(graph, {"a": 0.5})
+    assert len(make_plan(graph, {"a": 0.5}, order="random").keep["a"]) == 4
 
 
 def test_several_inputs_and_outputs():
