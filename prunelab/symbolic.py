@@ -84,10 +84,6 @@ class _Tracer(fx.Tracer):
         self.create_proxy("call_function", len, (obj,), {})  # for the walk to see that it was asked
         return len(self.value(obj))
 
-    @property
-    def length_of(self) -> Callable[[fx.Proxy], int]:
-        return lambda proxy: self.length(proxy)
-
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         return attr_val if self.evaluating else super().getattr(attr, attr_val, parameter_proxy_cache)
 
@@ -161,7 +157,7 @@ def _patched(tracer: _Tracer) -> Iterator[None]:
 
     makers = {name: getattr(torch, name) for name in MAKERS}
     refuse = fx.Proxy.__len__
-    fx.Proxy.__len__ = tracer.length_of  # type: ignore[method-assign]
+    fx.Proxy.__len__ = lambda self: tracer.length(self)  # type: ignore[method-assign]
     for name, make in makers.items():
         setattr(torch, name, follow(make))
     try:
