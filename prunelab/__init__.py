@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prunelab.latency import measure_latency
     from prunelab.models import load_model
     from prunelab.oracle import silence
-    from prunelab.plan import PruningPlan, make_plan, rank_filters
+    from prunelab.plan import PruningPlan, compare_plans, make_plan, rank_filters
     from prunelab.recipe import Recipe, load_recipe
     from prunelab.sensitivity import measure_sensitivity
     from prunelab.surgery import check_optimizer, prune, prune_optimizer
@@ -30,7 +30,7 @@ _MODULES = {
     "data": ["DataSplits", "load_data"],
     "graph": ["ChannelGraph", "trace"],
     "criteria": ["score_filters"],
-    "plan": ["PruningPlan", "make_plan", "rank_filters"],
+    "plan": ["PruningPlan", "compare_plans", "make_plan", "rank_filters"],
     "surgery": ["check_optimizer", "prune", "prune_optimizer"],
     "oracle": ["silence"],
     "cost": ["measure_cost", "total_cost"],

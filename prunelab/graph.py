@@ -108,11 +108,21 @@ class ChannelGraph:
         leaders = {group.leader for group in self.groups}
         return [name for name, layer in self.shapes.items() if layer.kind != "linear" or name in leaders]
 
+    def module_of(self, layer: str) -> nn.Module:
+        """The module of a layer; ValueError for one that the model's code applies as a function."""
+        name = self.find(layer)
+        if self.shapes[name].weight != f"{name}.weight":
+            raise ValueError(f"{name} is a bare parameter, applied by a function: it has no maps to hook into")
+        return self.model.get_submodule(name)
+
     def filters(self, layer: str) -> Tensor:
         """The weight of a layer with a filter in each row: (out, in / groups, *kernel)."""
+        owner, _, attribute = self.shapes[layer].weight.rpartition(".")
+        return self.as_filters(layer, getattr(self.model.get_submodule(owner), attribute).detach())
+
+    def as_filters(self, layer: str, weight: Tensor) -> Tensor:
+        """A tensor shaped as a layer's weight, with a filter in each row."""
         shape = self.shapes[layer]
-        owner, _, attribute = shape.weight.rpartition(".")
-        weight: Tensor = getattr(self.model.get_submodule(owner), attribute).detach()
         if not shape.transposed:
             return weight
         split = weight.unflatten(0, (shape.groups, -1)).transpose(1, 2)  # (groups, out / groups, in / groups, …)

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import combinations
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 from warnings import warn
@@ -12,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from prunelab.criteria import check_choice, find_criterion, score_filters
+from prunelab.criteria import CRITERIA, WEIGHT_CRITERIA, check_choice, score_filters
 from prunelab.graph import ChannelGraph, Group
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ def make_plan(
     ratios: {key: fraction of filters removed, in [0, 1)}. A key is a layer (`layer1.0.conv1` or `conv_2`;
         it stands for its whole group), a stage (`stage1`) or `"*"`; the narrower key wins. Stages and `"*"`
         mean prunable groups only.
+    criterion: as in `score_filters`. data: for criteria that look at images.
     strategy: `independent` scores all of a filter's kernels; `greedy` goes front to back and leaves out
         kernels whose input maps are already gone.
     order: which filters go, `smallest`, `random` (by seed) or `largest`.
@@ -152,8 +154,15 @@ def make_plan(
     check_choice("order", order, ORDERS)
     if isinstance(align, bool) or not isinstance(align, int) or align < 1:
         raise ValueError(f"align must be a whole number, 1 or more (8 keeps widths at multiples of 8); got {align!r}")
-    score, channels = find_criterion(criterion), graph.channels
+    check_choice("criterion", criterion, CRITERIA)
+    if strategy == "greedy" and criterion not in WEIGHT_CRITERIA:
+        raise ValueError(
+            f"strategy 'greedy' leaves kernels out, so it needs a criterion of weights ({', '.join(WEIGHT_CRITERIA)}), "
+            f"not {criterion!r}"
+        )
+    channels = graph.channels
     resolved = resolve_ratios(graph, ratios)
+    scores = score_filters(graph, criterion, data=data, layers=list(resolved), seed=seed)
     alive = torch.ones(len(channels.root), dtype=torch.bool)
     for index, group in enumerate(graph.groups):
         ratio, units = resolved.get(group.leader, 0), len(group.units)
@@ -161,11 +170,10 @@ def make_plan(
         count = units - _align(units - wanted, group, align)
         if count == 0:
             continue
-        weight = graph.filters(group.leader)
-        if strategy == "greedy" and weight.shape[1] > 1 and group.leader in channels.reads:
-            read = alive[channels.root[channels.reads[group.leader][: weight.shape[1]]]]
-            weight = weight[:, read.to(weight.device)]  # (out, in, kh, kw) -> (out, in that are left, kh, kw)
-        ranked = _rank(score_units(group, score(weight)), order, seed * 100_003 + index)
+        own = scores[group.leader]
+        if strategy == "greedy" and group.leader in channels.reads:
+            own = _score_what_is_left(graph, group.leader, criterion, alive)
+        ranked = _rank(score_units(group, own), order, seed * 100_003 + index)
         able = ranked[~torch.isin(ranked, _last_of_each(group, ranked))] if group.parts else ranked
         alive[group.units[able[:count]]] = False
         if wanted != ROUNDINGS[rounding](round(ratio * units, 9)) or len(able) < count:
@@ -178,6 +186,15 @@ def make_plan(
     }  # fmt: skip
     keep = {name: graph.numbers[name][alive[channels.root[channels.made[name]]]].tolist() for name in graph.numbers}
     return PruningPlan(keep, graph.widths, graph.input_shapes, settings, dict(channels.groups), graph.input_dtypes)
+
+
+def _score_what_is_left(graph: ChannelGraph, layer: str, criterion: str, alive: Tensor) -> Tensor:
+    """Scores without the kernels whose input maps are already gone (Li et al. 2017, Fig. 3)."""
+    weight = graph.filters(layer)
+    if weight.shape[1] > 1:
+        read = alive[graph.channels.root[graph.channels.reads[layer][: weight.shape[1]]]]
+        weight = weight[:, read.to(weight.device)]  # (out, in, kh, kw) -> (out, in that are left, kh, kw)
+    return WEIGHT_CRITERIA[criterion](weight)
 
 
 def _align(kept: int, group: Group, align: int) -> int:
@@ -244,7 +261,35 @@ def check_ratio(key: str, ratio: object) -> None:
         )
 
 
-def rank_filters(graph: ChannelGraph, plan: PruningPlan | None = None, *, criterion: str = "l1") -> pd.DataFrame:
+def compare_plans(plans: Mapping[str, PruningPlan]) -> pd.DataFrame:
+    """How much the choices of plans overlap: a row for each layer and each pair of plans.
+
+    plans: {name: plan}, of different criteria, orders or strategies, for one network.
+    Columns: layer, one, other, removed_one, removed_other, common (filters that both remove), overlap (common
+    over the smaller number removed: 1 where one choice holds the other). Layers where either removes none are left out.
+
+    >>> compare_plans({c: make_plan(graph, {"*": 0.5}, criterion=c) for c in ("l1", "l2")})
+    """
+    rows = []
+    for (one, a), (other, b) in combinations(plans.items(), 2):
+        _check_layers(a.widths, b.widths, other)
+        for layer in a.removed.keys() & b.removed.keys():
+            first, second = set(a.removed[layer]), set(b.removed[layer])
+            common = len(first & second)
+            sizes = len(first), len(second)
+            rows.append((layer, one, other, *sizes, common, common / min(sizes)))
+    columns = ["layer", "one", "other", "removed_one", "removed_other", "common", "overlap"]
+    order: dict[Any, int] = {name: i for plan in plans.values() for i, name in enumerate(plan.keep)}
+    return pd.DataFrame(sorted(rows, key=lambda row: (row[1:3], order[row[0]])), columns=columns)
+
+
+def rank_filters(
+    graph: ChannelGraph,
+    plan: PruningPlan | None = None,
+    *,
+    criterion: str = "l1",
+    data: "DataSplits | None" = None,
+) -> pd.DataFrame:
     """A row for each filter of each conv, largest first, as Fig. 2(a) of Li et al. 2017 draws them.
 
     Columns: layer, paper_name, stage, filter (original number), score, rank (in (0, 1], over the layer's
@@ -252,7 +297,7 @@ def rank_filters(graph: ChannelGraph, plan: PruningPlan | None = None, *, criter
     """
     keep = {} if plan is None else plan.keep
     frames = []
-    for name, scores in score_filters(graph, criterion).items():
+    for name, scores in score_filters(graph, criterion, data=data).items():
         group, numbers = graph.group_of(name), graph.numbers[name].numpy()
         frame = pd.DataFrame({"filter": numbers, "score": scores.cpu().numpy()})
         stays = frame["filter"].isin(keep.get(name, numbers))

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import operator
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ MAKERS = ("zeros", "ones", "full", "empty", "rand", "randn")
 WIDE = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase)
 
 
+_ONE_AT_A_TIME = threading.RLock()  # fx and we put hooks into torch's classes while a model is traced
+
+
 class Unfollowed(Exception):
     """A forward that torch.fx cannot follow."""
 
@@ -43,6 +47,7 @@ def trace_forward(skeleton: nn.Module, inputs: tuple[Tensor, ...]) -> Trace:
     tracer = _Tracer(inputs)
     try:
         with (
+            _ONE_AT_A_TIME,
             _watch_widths(skeleton, tracer) as widths,
             _patched(tracer),
             torch.no_grad(),
