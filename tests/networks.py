@@ -253,6 +253,6 @@ class Drawn(nn.Module):
         if self.kind == "mean":
             return self.head(x.mean((-2, -1)))
         if self.kind == "conv":
-            return self.head(F.avg_pool2d(x, 2)).flatten(2)
+            return self.head(F.adaptive_avg_pool2d(x, 3)).flatten(2)
         x = F.adaptive_avg_pool2d(x, (2, 2))
         return self.head(torch.flatten(x, 1) if self.kind == "flatten" else x.reshape(x.shape[0], -1))
