@@ -63,7 +63,7 @@ def build(name: str, device: str = "cpu") -> nn.Module:
             else:
                 tensor.uniform_(0.5, 1.5, generator=generator)
     if device != "meta":
-        calibrate(model, SIZES.get(name, 96))
+        calibrate(model, SIZES.get(name, 224 if name.startswith(ATTENTION) else 96))
     for module in model.modules():
         if isinstance(module, StochasticDepth | nn.Dropout | nn.Dropout2d):
             module.p = 0.0

@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -147,6 +148,7 @@ def test_interrupted_command_line_says_how_to_go_on(tmp_path):
     process = subprocess.Popen(
         command("replay", "digits-quick", "--out", str(tmp_path), "--device", "cpu"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background has it ignored
     )  # fmt: skip
     checkpoint, deadline = tmp_path / "digits-quick-0" / "baseline.safetensors", time.monotonic() + 90
     while not checkpoint.exists() and time.monotonic() < deadline:
