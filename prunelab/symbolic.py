@@ -21,6 +21,7 @@ WIDTHS = ("in_channels", "out_channels", "in_features", "out_features", "num_fea
 # what may be asked of a tensor without looking inside
 SHAPE = {"shape", "size", "dim", "ndim", "ndimension", "numel", "nelement", "len", "device", "dtype", "layout", "is_cuda",
          "is_floating_point", "is_complex", "requires_grad", "is_contiguous", "get_device", "element_size", "is_meta"}  # fmt: skip
+PLAIN = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish, nn.Identity)  # what leaves a shape as it is
 MAKERS = ("zeros", "ones", "full", "empty", "rand", "randn")
 WIDE = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase)
 
@@ -250,20 +251,24 @@ def like_model(model: nn.Module, x: Tensor) -> Tensor:
 def run_module(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What a module gives; of a plain layer, which takes the time and tells nothing but a shape, zeros."""
     shape = _shape_after(module, args[0]) if len(args) == 1 and not kwargs else None
-    return module(*args, **kwargs) if shape is None else args[0].new_zeros(shape)
+    if shape is None:
+        return module(*args, **kwargs)
+    return args[0] if shape == tuple(args[0].shape) and not isinstance(module, CONVS) else args[0].new_zeros(shape)
 
 
 def _shape_after(module: nn.Module, x: Any) -> tuple[int, ...] | None:
     """The shape that a plain layer gives, by torch's formulas; None where running it is the way to know."""
     if (
         not isinstance(x, Tensor)
-        or type(module) not in (*CONVS, *NORMS, nn.Linear)
+        or type(module) not in (*CONVS, *NORMS, *PLAIN, nn.Linear)
         or module._forward_pre_hooks
         or module._forward_hooks
     ):
         return None
     if isinstance(module, nn.Linear):
         return (*x.shape[:-1], module.out_features) if x.ndim and x.shape[-1] == module.in_features else None
+    if isinstance(module, PLAIN):
+        return tuple(x.shape)
     if isinstance(module, NORMS):
         return tuple(x.shape) if x.ndim > 2 and x.shape[1] == module.num_features else None
     assert isinstance(module, CONVS)
