@@ -243,9 +243,9 @@ def _refuse_counts(call: Call, why: str) -> Tensor:
 @rule("expand", "expand_as", "broadcast_to", counts=True)
 def expand(call: Call) -> Tensor:
     x, shape = call.maps[0], call.shapes[0]
-    if call.operator == "expand_as":
-        return x.labels.reshape([1] * (len(shape) - len(x.shape)) + list(x.labels.shape))
     sizes = list(call.args[1]) if isinstance(call.args[1], list | tuple) else list(call.args[1:])
+    if call.operator == "expand_as":
+        sizes = [call.maps[1].size(d) for d in range(len(shape))]
     labels = x.labels.reshape([1] * (len(shape) - len(x.shape)) + list(x.labels.shape))
     for d, size in enumerate(sizes):
         if isinstance(size, Count) and labels.shape[d] > 1 and size.share == 1:

@@ -10,7 +10,7 @@ from networks import Dense, Drawn, Plain, Shared, Squeeze
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d, StochasticDepth
 
-from prunelab import make_plan, measure_cost, prune, silence, trace
+from prunelab import load_pruned, make_plan, measure_cost, prune, save_pruned, silence, trace
 from prunelab.operators import RULES, rule
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.double)
@@ -110,6 +110,7 @@ FREE = {
     "a given output size": dict(
         do=lambda m, x: m.g(x[..., ::2, ::2], output_size=x.size()), g=nn.ConvTranspose2d(8, 8, 3, 2, 1)
     ),
+    "a mask expanded beside": dict(do=lambda m, x: torch.cat([x, m.g(x).expand_as(x)], 1), c=16, g=nn.Conv2d(8, 1, 1)),
     "a mask of the places": dict(do=lambda m, x: x * torch.sigmoid(m.g(x)), g=nn.Conv2d(8, 1, 1)),
 }
 
@@ -230,13 +231,17 @@ def test_what_is_returned_in_a_data_class_stays():
     assert "the model puts its maps into a Outputs" in trace(Rich(lambda m, x: x), X).group_of("a").reason
 
 
-def test_inputs_that_are_not_pictures():
+def test_inputs_that_are_not_pictures(tmp_path):
     class Conditional(Net):
         def forward(self, x, labels):
             return super().forward(x) + self.table(labels).mean()
 
     model = Conditional(lambda m, x: x, table=nn.Embedding(10, 4))
-    holds(model, {"*": 0.5}, X, torch.tensor([3, 4]))
+    labels = torch.tensor([3, 4])
+    plan = holds(model, {"*": 0.5}, X, labels)
+    assert plan.input_dtypes == ["float64", "int64"]
+    path = save_pruned(tmp_path / "small.safetensors", prune(model, plan), plan)  # traced again from what the plan says
+    assert torch.equal(load_pruned(path, model)(X, labels), prune(model, plan)(X, labels))
 
 
 @pytest.mark.filterwarnings("ignore")
