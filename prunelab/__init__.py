@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prunelab.budget import choose_ratios, compare_ratios, uniform_ratios
     from prunelab.checkpoint import load_pruned, save_pruned
     from prunelab.cost import measure_cost, total_cost
     from prunelab.criteria import score_filters
@@ -36,6 +37,7 @@ _MODULES = {
     "cost": ["measure_cost", "total_cost"],
     "latency": ["measure_latency"],
     "sensitivity": ["measure_sensitivity"],
+    "budget": ["choose_ratios", "compare_ratios", "uniform_ratios"],
     "training": ["Metrics", "TrainSettings", "evaluate", "train"],
     "checkpoint": ["load_pruned", "save_pruned"],
     "recipe": ["Recipe", "load_recipe"],

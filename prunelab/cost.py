@@ -19,7 +19,7 @@ def measure_cost(graph: ChannelGraph, plan: PruningPlan | None = None, *, shortc
     shortcuts: False leaves out projection shortcuts, as the paper's ResNet-34 rows evidently do.
     Raises ValueError when the plan was made for another network.
     """
-    left_out, left_in, groups = _widths_after(graph, plan)
+    left_out, left_in, groups = widths_after(graph, plan)
     rows = []
     for name, layer in graph.shapes.items():
         if not shortcuts and layer.kind == "shortcut":
@@ -33,7 +33,7 @@ def measure_cost(graph: ChannelGraph, plan: PruningPlan | None = None, *, shortc
     return pd.DataFrame(rows, columns=["layer", "paper_name", *names, *(f"{name}_after" for name in names)])
 
 
-def _widths_after(graph: ChannelGraph, plan: PruningPlan | None) -> tuple[dict[str, int], ...]:
+def widths_after(graph: ChannelGraph, plan: PruningPlan | None) -> tuple[dict[str, int], ...]:
     """What is left of each layer's filters, input channels and groups; of those not named, all."""
     if plan is None:
         return {}, {}, {}

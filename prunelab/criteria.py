@@ -47,7 +47,8 @@ MAP_STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
     "var_l2": lambda maps: maps.square().sum(2).sqrt(),
 }
 WEIGHT_CRITERIA: dict[str, Callable[[Tensor], Tensor]] = {"l1": l1, "l2": l2, "fpgm": fpgm}
-CRITERIA = (*WEIGHT_CRITERIA, "bn_scale", *MAP_STATISTICS, "taylor")
+IMAGE_CRITERIA = (*MAP_STATISTICS, "taylor")
+CRITERIA = (*WEIGHT_CRITERIA, "bn_scale", *IMAGE_CRITERIA)
 
 
 def check_choice(what: str, given: str, choices: object) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from numbers import Real
@@ -128,6 +128,7 @@ def make_plan(
     rounding: str = "ceil",
     align: int = 1,
     data: "DataSplits | None" = None,
+    scores: Mapping[str, Tensor] | None = None,
     seed: int = 0,
 ) -> PruningPlan:
     """The plan that removes a fraction of the filters of each layer (Li et al. 2017, §3.1 – 3.3).
@@ -136,6 +137,7 @@ def make_plan(
         it stands for its whole group), a stage (`stage1`) or `"*"`; the narrower key wins. Stages and `"*"`
         mean prunable groups only.
     criterion: as in `score_filters`. data: for criteria that look at images.
+    scores: {layer: scores} of `score_filters`, when at hand, or of a criterion of your own; greedy makes its own.
     strategy: `independent` scores all of a filter's kernels; `greedy` goes front to back and leaves out
         kernels whose input maps are already gone.
     order: which filters go, `smallest`, `random` (by seed) or `largest`.
@@ -162,7 +164,9 @@ def make_plan(
         )
     channels = graph.channels
     resolved = resolve_ratios(graph, ratios)
-    scores = score_filters(graph, criterion, data=data, layers=list(resolved), seed=seed)
+    if scores is None:
+        scores = score_filters(graph, criterion, data=data, layers=list(resolved), seed=seed)
+    _check_scores(graph, scores, resolved)
     alive = torch.ones(len(channels.root), dtype=torch.bool)
     for index, group in enumerate(graph.groups):
         ratio, units = resolved.get(group.leader, 0), len(group.units)
@@ -186,6 +190,14 @@ def make_plan(
     }  # fmt: skip
     keep = {name: graph.numbers[name][alive[channels.root[channels.made[name]]]].tolist() for name in graph.numbers}
     return PruningPlan(keep, graph.widths, graph.input_shapes, settings, dict(channels.groups), graph.input_dtypes)
+
+
+def _check_scores(graph: ChannelGraph, scores: Mapping[str, Tensor], layers: Iterable[str]) -> None:
+    for layer in layers:
+        size = len(graph.numbers[layer])
+        if layer not in scores or scores[layer].shape != (size,):
+            given = "none" if layer not in scores else f"a tensor of shape {tuple(scores[layer].shape)}"
+            raise ValueError(f"scores must hold one number for each of the {size} filters of {layer}; got {given}")
 
 
 def _score_what_is_left(graph: ChannelGraph, layer: str, criterion: str, alive: Tensor) -> Tensor:

@@ -1,20 +1,41 @@
 """How much each layer can lose: prune it alone, at several ratios, and look at the accuracy."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from prunelab.batches import FileSplit, Split
+from prunelab.checkpoint import hash_tensors
+from prunelab.criteria import IMAGE_CRITERIA, score_filters
 from prunelab.data import DataSplits
-from prunelab.graph import trace
-from prunelab.plan import make_plan
-from prunelab.surgery import prune
-from prunelab.training import evaluate
+from prunelab.forks import ForkedNetwork
+from prunelab.graph import ChannelGraph, Group, trace
+from prunelab.plan import PruningPlan, make_plan
+from prunelab.progress import watch
+from prunelab.store import Place, Store
+from prunelab.training import check_outputs
 
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # Li et al. 2017, Fig. 2(b)
+STACK = 8  # plans whose unchanged rest runs as one batch on a GPU
+WHOLE = ""  # what a store calls the network that loses nothing
+
+
+class Curve(NamedTuple):
+    """What is measured of one layer or stage."""
+
+    layer: str  # as asked for
+    key: str  # what the store calls it
+    groups: list[Group]
+    removed: dict[float, int]  # ratio -> filters that go
+    plans: dict[int, PruningPlan]  # filters that go -> which
 
 
 def measure_sensitivity(
@@ -25,39 +46,191 @@ def measure_sensitivity(
     ratios: Sequence[float] = RATIOS,
     criterion: str = "l1",
     order: str = "smallest",
+    images: int | None = None,
     seed: int = 0,
-    on_row: Callable[[dict[str, Any]], None] | None = None,
+    store: str | Path | None = None,
+    batch_size: int | None = None,
+    progress: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """The accuracy of the network that results when one layer alone loses filters, without retraining (§3.2).
 
-    data: the validation split of a data set, or a split. layers: layers, or stages (`stage1`, pruned as one);
-        None means every group that can be pruned, by its leader. The others are in `trace(...).groups`,
-        with the reason. on_row: called with each row as it is measured.
+    data: a data set, of which the validation split is looked at (and the training split, by criteria of images);
+        or a split. images: only so many of its images, picked by `seed`: first a few, then all.
+    layers: layers, or stages (`stage1`, pruned as one); None means every group that can be pruned, by its
+        leader. Those that cannot are in `.attrs["refused"]`, {leader: reason}.
+    criterion, order, seed: which filters go, as in `make_plan`.
+    store: a file that takes each count as it comes. Stopped and called again with it, only what is missing is
+        measured; it may hold other networks and data, and be shared by several processes.
+    batch_size: images at once, which bounds the memory; None picks it by their size and the device.
+    progress: show how far it is. on_progress: called with (done, total) after each network has seen a batch.
 
-    Columns: layer, ratio (asked), removed, filters, correct, total, accuracy, loss. A row with ratio 0 for
-    each layer is the whole network. Ratios that remove equally many filters are measured once.
-    Raises ValueError for an unknown layer or one that cannot be pruned.
+    Columns: layer, ratio (asked), removed, filters, correct, total, accuracy, loss (mean cross-entropy),
+    accuracy_low, accuracy_high (Wilson's 95 % interval), paper_name, stage. A row with ratio 0 for each layer is
+    the whole network.
+    The filters are really taken out, and the predictions are those of `prune` and `evaluate`; but what comes
+    before the layer runs once for all ratios, and ratios that remove equally many filters are measured once.
+
+    Raises ValueError for an unknown layer or one that cannot be pruned, or a model whose outputs are no logits.
+
+    >>> measure_sensitivity(model, data, images=500, store="sensitivity.jsonl")
     """
-    layers = [layers] if isinstance(layers, str) else layers
     split = data.val if isinstance(data, DataSplits) else data
+    total = _check_images(images, split)
     graph = trace(model, torch.zeros(1, 3, split.image_size, split.image_size))
+    curves = _make_curves(graph, layers, ratios, criterion, order, data, seed)
+    device = next(model.parameters()).device
+    step = batch_size or _pick_batch_size(split.image_size, device)
+    blocks = [(start, min(start + step, total)) for start in range(0, total, step)]
+    known = Store(store, _describe(model, data, split, criterion, order, seed))
+    places = [(key, removed) for key, removed in [(WHOLE, 0), *((c.key, n) for c in curves for n in c.plans)]]
+    missing = [(*place, *block) for block in blocks for place in places if (*place, *block) not in known.found]
+    if missing:
+        if progress and len(missing) < len(places) * len(blocks):
+            print(f"  {len(places) * len(blocks) - len(missing)} of {len(places) * len(blocks)} were measured before")
+        network = ForkedNetwork(model, graph, stack=STACK if device.type == "cuda" else 1)
+        counts = _count(network, split, seed, curves, blocks, missing)
+        done = 0
+        try:
+            for place, correct, loss in watch(counts, "sensitivity", len(missing), "networks × batches", show=progress):
+                known.add(place, correct, loss)
+                done += 1
+                if on_progress:
+                    on_progress(done, len(missing))
+        except KeyboardInterrupt:
+            kept = f"{store} holds them; the same call goes on from there" if store else "without store= they are lost"
+            raise KeyboardInterrupt(f"stopped after {done} of {len(missing)} counts; {kept}") from None
+    found = _tabulate(graph, curves, known, blocks)
+    found.attrs["refused"] = {g.leader: g.reason for g in graph.groups if not g.prunable}
+    return found
+
+
+def _check_images(images: int | None, split: Split | FileSplit) -> int:
+    """How many images to look at."""
+    if not isinstance(split, Split | FileSplit):
+        raise ValueError(f"measure_sensitivity takes a data set or a split, not {type(split).__name__}")
+    if images is None:
+        return len(split)
+    if isinstance(images, bool) or not isinstance(images, int) or not 1 <= images <= len(split):
+        raise ValueError(f"images must be a whole number from 1 to {len(split)}, what the split has; got {images!r}")
+    return images
+
+
+def _make_curves(
+    graph: ChannelGraph,
+    layers: Sequence[str] | None,
+    ratios: Sequence[float],
+    criterion: str,
+    order: str,
+    data: Any,
+    seed: int,
+) -> list[Curve]:
+    layers = [layers] if isinstance(layers, str) else layers
     names: Iterable[str] = [g.leader for g in graph.groups if g.prunable] if layers is None else layers
     groups = {name: graph.select(name) for name in names}  # all names are checked before anything is measured
-    whole = evaluate(model, split)
-    rows = []
+    if not any(groups.values()):
+        raise ValueError(f"nothing of {type(graph.model).__name__} can be pruned; print(trace(model, x)) says why")
+    leaders = [group.leader for members in groups.values() for group in members]
+    scores = score_filters(graph, criterion, data=data, layers=leaders, seed=seed)
+    curves = []
     for name, members in groups.items():
-        filters = sum(group.size for group in members)
-        measured = {0: whole}
+        curve = Curve(name, name if name in (*graph.stages, "*") else members[0].leader, members, {}, {})
         for ratio in sorted({0.0, *ratios}):
-            plan = make_plan(graph, {name: ratio}, criterion=criterion, order=order, seed=seed)
-            removed = sum(graph.shapes[g.leader].n_out - len(plan.keep[g.leader]) for g in members)
-            if removed not in measured:
-                measured[removed] = evaluate(prune(model, plan, graph=graph), split)
-            found = measured[removed]
+            plan = make_plan(graph, {name: ratio}, criterion=criterion, order=order, scores=scores, seed=seed)
+            curve.removed[ratio] = sum(len(graph.numbers[g.leader]) - len(plan.keep[g.leader]) for g in members)
+            if curve.removed[ratio]:
+                curve.plans.setdefault(curve.removed[ratio], plan)
+        curves.append(curve)
+    return curves
+
+
+def _pick_batch_size(image_size: int, device: torch.device) -> int:
+    """Images at once: 128 of 32×32 pixels on a CPU and 512 on a GPU, fewer of larger ones."""
+    if device.type == "cuda":
+        return max(64, 2**19 // image_size**2)
+    return max(8, 2**17 // image_size**2)
+
+
+def _describe(model: nn.Module, data: Any, split: Any, criterion: str, order: str, seed: int) -> dict[str, Any]:
+    """What the counts of a store must agree with to be taken for this network and these images."""
+    about = {"weights": hash_tensors(model.state_dict()), "data": _hash_split(split)}
+    if criterion in IMAGE_CRITERIA and isinstance(data, DataSplits):
+        about["scored_on"] = _hash_split(data.train)
+    return {**about, "criterion": criterion, "order": order, "seed": seed}
+
+
+def _hash_split(split: Split | FileSplit) -> str:
+    if isinstance(split, Split):
+        pictures = hash_tensors({"images": split.images, "labels": split.labels})
+    else:
+        pictures = f"{hash_tensors({'labels': split.labels})} {split.files} {split.image_size}"
+    return hashlib.blake2b(f"{pictures} {split.normalization}".encode(), digest_size=16).hexdigest()
+
+
+def _count(
+    network: ForkedNetwork,
+    split: Split | FileSplit,
+    seed: int,
+    curves: Sequence[Curve],
+    blocks: Sequence[tuple[int, int]],
+    missing: Sequence[Place],
+) -> Iterator[tuple[Place, int, float]]:
+    """(place, right answers, summed loss) for what is missing, block by block."""
+    forks = {c.key: (network.fork(c.groups, list(c.plans.values())), list(c.plans)) for c in curves}
+    wanted: dict[tuple[int, int], list[tuple[str, int]]] = {}
+    for key, removed, start, stop in missing:
+        wanted.setdefault((start, stop), []).append((key, removed))
+    first, step = min(wanted)[0], blocks[0][1]
+    shuffled = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    batches = _take(split, shuffled[first : blocks[-1][1]]).batches(step)
+    for number, (block, (images, labels)) in enumerate(zip((b for b in blocks if b[0] >= first), batches, strict=True)):
+        if block not in wanted:
+            continue
+        images, labels = images.to(network.device), labels.to(network.device)
+        if number == 0:
+            check_outputs(network.check(images), split)
+        due = {key: [n for k, n in wanted[block] if k == key] for key, _ in wanted[block] if key != WHOLE}
+        asked = [forks[key][0].only([forks[key][1].index(n) for n in counts]) for key, counts in due.items()]
+        names = list(due)
+        for fork, plan, logits in network.logits(images, asked):
+            place = (WHOLE, 0, *block) if fork < 0 else (names[fork], due[names[fork]][plan], *block)
+            if fork >= 0 or (WHOLE, 0) in wanted[block]:
+                loss = F.cross_entropy(logits.float(), labels, reduction="none").double().sum()
+                yield place, int((logits.argmax(1) == labels).sum()), float(loss)
+
+
+def _take(split: Split | FileSplit, indices: Tensor) -> Split | FileSplit:
+    if isinstance(split, FileSplit):
+        return replace(split, files=[split.files[i] for i in indices], labels=split.labels[indices])
+    own = indices.to(split.labels.device)
+    return replace(split, images=split.images[own], labels=split.labels[own])
+
+
+def _tabulate(
+    graph: ChannelGraph, curves: Sequence[Curve], known: Store, blocks: Sequence[tuple[int, int]]
+) -> pd.DataFrame:
+    rows = []
+    total = blocks[-1][1]
+    for curve in curves:
+        single = curve.key in graph.shapes
+        for ratio, removed in curve.removed.items():
+            counts = [known.found[curve.key if removed else WHOLE, removed, *block] for block in blocks]
+            correct, loss = sum(c for c, _ in counts), math.fsum(value for _, value in counts)
+            low, high = wilson(correct, total)
             rows.append(
-                {"layer": name, "ratio": ratio, "removed": removed, "filters": filters, "correct": found.correct,
-                 "total": found.total, "accuracy": found.accuracy, "loss": found.loss}
+                {"layer": curve.layer, "ratio": ratio, "removed": removed, "filters": sum(g.size for g in curve.groups),
+                 "correct": correct, "total": total, "accuracy": correct / total, "loss": loss / total,
+                 "accuracy_low": low, "accuracy_high": high,
+                 "paper_name": graph.shapes[curve.key].paper_name if single else curve.layer,
+                 "stage": curve.groups[0].stage if single else curve.layer}
             )  # fmt: skip
-            if on_row:
-                on_row(rows[-1])
     return pd.DataFrame(rows)
+
+
+def wilson(correct: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a fraction of right answers (Wilson 1927): never outside [0, 1], right for few images."""
+    z = 1.959964  # a normal variable stays within ± z, 95 times in 100
+    share, spread = correct / total, z * z / total
+    middle = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    return max(0.0, middle - half), min(1.0, middle + half)

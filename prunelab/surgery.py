@@ -35,7 +35,7 @@ def prune(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None = N
             pieces[id(tensors[name])] = left
     pruned = copy_with(model, lambda tensor: pieces[id(tensor)] if id(tensor) in pieces else tensor.clone())
     for (module, attribute, place), labels in channels.counts.items():
-        _set_count(pruned.get_submodule(module), attribute, place, int(alive[channels.root[labels]].sum()))
+        set_count(pruned.get_submodule(module), attribute, place, int(alive[channels.root[labels]].sum()))
     pruned.pruning_plan = plan  # type: ignore[assignment]
     return pruned
 
@@ -61,7 +61,7 @@ def keep_slices(tensor: Tensor, dims: dict[int, Tensor], alive: Tensor, root: Te
     return tensor
 
 
-def _set_count(module: nn.Module, attribute: str, place: int | None, value: int) -> None:
+def set_count(module: nn.Module, attribute: str, place: int | None, value: int) -> None:
     if place is None:
         setattr(module, attribute, value)
     else:  # one entry of several, as of LayerNorm's normalized_shape

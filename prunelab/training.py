@@ -1,7 +1,7 @@
 """Learning: baselines, retraining and scratch rows by one function, stopped and resumed at will."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,11 +10,11 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from prunelab.batches import FileSplit, Split
 from prunelab.checkpoint import load_tensors, read_tensors, write_tensors
 from prunelab.data import DataSplits
+from prunelab.progress import watch
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -93,7 +93,7 @@ def evaluate(
                 images, labels = images.to(device), labels.to(device)
                 logits = model(images)
                 if i == 0:
-                    _check_outputs(logits, split)
+                    check_outputs(logits, split)
                 correct += (logits.argmax(1) == labels).sum()
                 loss += F.cross_entropy(logits.float(), labels, reduction="sum")
     finally:
@@ -160,12 +160,14 @@ def _train_epoch(
     device = data.device
     correct = torch.zeros((), dtype=torch.long, device=device)
     total_loss = torch.zeros((), device=device)
-    seen = 0
+    seen, name = 0, f"epoch {epoch + 1}/{settings.epochs}"
     batches = data.train.batches(settings.batch_size, seed=seed, augment=settings.augment)
     model.train()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        for images, labels in _watch(batches, epoch, settings, len(data.train), progress):
+        for images, labels in watch(
+            batches, name, -(-len(data.train) // settings.batch_size), "batches", show=progress
+        ):
             if len(labels) == 1 and seen:
                 continue  # batch norm cannot learn from one image
             if settings.channels_last:
@@ -174,7 +176,7 @@ def _train_epoch(
             with _autocast(device, settings.precision):
                 logits = model(images)
             if not seen:
-                _check_outputs(logits, data.train)
+                check_outputs(logits, data.train)
             loss = F.cross_entropy(logits.float(), labels)
             loss.backward()
             optimizer.step()
@@ -200,7 +202,8 @@ def _train_epoch(
     }
 
 
-def _check_outputs(logits: Tensor, split: Split | FileSplit) -> None:
+def check_outputs(logits: Tensor, split: Split | FileSplit) -> None:
+    """ValueError unless a model's outputs are logits of at least the classes that the split has."""
     classes = int(split.labels.max()) + 1
     if logits.ndim != 2 or logits.shape[1] < classes:
         raise ValueError(
@@ -211,19 +214,6 @@ def _check_outputs(logits: Tensor, split: Split | FileSplit) -> None:
 
 def _autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-
-
-def _watch(
-    batches: Iterable[tuple[Tensor, Tensor]], epoch: int, settings: TrainSettings, images: int, progress: bool
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """A bar on a terminal; elsewhere (a notebook, a log) a line now and then in a long epoch."""
-    count, name = -(-images // settings.batch_size), f"epoch {epoch + 1}/{settings.epochs}"
-    printed = time.monotonic()
-    for i, batch in enumerate(tqdm(batches, name, count, leave=False, disable=None if progress else True)):
-        if progress and time.monotonic() - printed > 30:
-            print(f"  {name}: {i} of {count} batches", flush=True)
-            printed = time.monotonic()
-        yield batch
 
 
 def _describe(row: dict[str, Any], epochs: int) -> str:

@@ -10,6 +10,7 @@ import prunelab
 PACKAGE = Path(prunelab.__file__).parent
 ORDER = [
     "checkpoint",
+    "progress",
     "batches",
     "folder",
     "data",
@@ -28,7 +29,10 @@ ORDER = [
     "oracle",
     "cost",
     "latency",
+    "forks",
+    "store",
     "sensitivity",
+    "budget",
     "results",
     "recipe",
     "experiment",

@@ -1,7 +1,19 @@
-import pytest
+import os
+import signal
+import subprocess
+import sys
+import time
 
-from prunelab import evaluate, load_model, make_plan, measure_sensitivity, prune, trace
+import pytest
+import torch
+from small import shake
+
+from prunelab import evaluate, load_model, make_plan, measure_sensitivity, prune, score_filters, trace
 from prunelab.data import data_dir
+from prunelab.sensitivity import wilson
+from prunelab.store import Store
+
+COLUMNS = ["layer", "ratio", "removed", "filters", "correct", "total", "accuracy", "loss"]
 
 
 @pytest.fixture(scope="module")
@@ -9,32 +21,190 @@ def model():
     return load_model("resnet20", weights=data_dir() / "checkpoints" / "resnet20-digits.safetensors")
 
 
-def test_equals_the_plain_loop(model, digits):
-    found = measure_sensitivity(model, digits, layers=["conv_2", "stage3"], ratios=[0.3, 0.6]).set_index(
-        ["layer", "ratio"]
+@pytest.mark.parametrize("criterion", ["l1", "mean_mean"])
+@pytest.mark.parametrize("order", ["smallest", "random"])
+def test_equals_the_plain_loop(model, digits, order, criterion):
+    found = measure_sensitivity(
+        model, digits, layers=["conv_2", "stage3"], ratios=[0.3, 0.6], criterion=criterion, order=order, seed=3
     )
+    assert list(found.columns)[:8] == COLUMNS
     graph = trace(model, next(digits.val.batches(1))[0])
-    for (layer, ratio), row in found.iterrows():
-        small = prune(model, make_plan(graph, {layer: ratio}))
-        expected = evaluate(small, digits.val)
+    for row in found.to_dict("records"):
+        ratios, how = {row["layer"]: row["ratio"]}, {"criterion": criterion, "order": order, "seed": 3}
+        expected = evaluate(prune(model, make_plan(graph, ratios, data=digits, **how)), digits.val)
         assert (row["correct"], row["total"]) == (expected.correct, expected.total)
-        assert row["loss"] == pytest.approx(expected.loss)
+        assert row["loss"] == pytest.approx(expected.loss, rel=1e-4)
+        assert row["accuracy_low"] < row["accuracy"] < row["accuracy_high"]
+    found = found.set_index(["layer", "ratio"])
     assert found.loc[("stage3", 0.3), "filters"] == 3 * 64
     assert found.loc[("conv_2", 0.3), "removed"] == 5
 
 
-def test_equal_counts_are_measured_once_and_refused_layers_left_out(model, digits, monkeypatch):
-    calls = []
-    monkeypatch.setattr("prunelab.sensitivity.evaluate", lambda m, s: calls.append(m) or evaluate(m, s))
-    found = measure_sensitivity(model, digits, ratios=[0.02, 0.04])  # one filter of 16, 32; 2 or 3 of 64
-    assert len(calls) == 1 + 3 + 2 * 3 + 2 * 3  # the whole; stage 1 once; the others twice
+def test_equal_counts_are_measured_once_and_refused_layers_are_listed(model, digits):
+    steps = []
+    found = measure_sensitivity(model, digits, ratios=[0.02, 0.04], on_progress=lambda done, total: steps.append(total))
+    # one filter of 16 or 32, and 2 or 3 of 64; on the 143 images, in batches of 128
+    assert len(steps) == steps[0] == 2 * (1 + 3 * 1 + 3 * 2 + 3 * 2)
     assert set(found["layer"]) == {f"layer{s}.{i}.conv1" for s in (1, 2, 3) for i in range(3)}
-    whole = found[found["ratio"] == 0]
-    assert whole["correct"].nunique() == 1
+    assert set(found["stage"]) == {"stage1", "stage2", "stage3"}
+    assert found[found["ratio"] == 0]["correct"].nunique() == 1
+    refused = found.attrs["refused"]
+    assert "layer1.0.conv2" not in set(found["layer"])
+    assert all(refused.values())
+    assert set(refused) | set(found["layer"]) == {g.leader for g in trace(model, torch.zeros(1, 3, 32, 32)).groups}
 
 
-def test_unknown_and_refused_layers(model, digits):
+def test_few_images_first_then_all(model, digits, tmp_path):
+    path, steps = tmp_path / "counts.jsonl", []
+
+    def measure(**how):
+        return measure_sensitivity(
+            model, digits.val, layers=["conv_2"], ratios=[0.5], batch_size=48, store=path,
+            on_progress=lambda done, total: steps.append(total), **how,
+        )  # fmt: skip
+
+    few = measure(images=48)
+    assert set(few["total"]) == {48}
+    assert len(steps) == 2
+    every = measure()
+    assert set(every["total"]) == {143}
+    assert len(steps) == 2 + 4  # the first 48 images were known
+    assert (every["accuracy_high"] - every["accuracy_low"] < few["accuracy_high"] - few["accuracy_low"]).all()
+    assert measure().equals(every)
+    assert len(steps) == 6
+    fresh = measure_sensitivity(model, digits.val, layers=["conv_2"], ratios=[0.5])
+    assert (fresh["correct"] == every["correct"]).all()
+
+
+def test_a_store_knows_layers_by_any_of_their_names_and_not_other_weights(model, digits, tmp_path):
+    path, steps = tmp_path / "counts.jsonl", []
+    how = dict(ratios=[0.5], store=path, on_progress=lambda done, total: steps.append(total))
+    one = measure_sensitivity(model, digits, layers=["conv_2"], **how)
+    two = measure_sensitivity(model, digits, layers=["layer1.0.conv1"], **how)
+    assert len(steps) == 4
+    assert (one["correct"] == two["correct"]).all()
+    torch.manual_seed(0)
+    measure_sensitivity(load_model("resnet20"), digits, layers=["conv_2"], **how)
+    measure_sensitivity(model, digits, layers=["conv_2"], criterion="l2", **how)
+    assert len(steps) == 12
+
+
+def test_stopped_and_resumed(model, digits, tmp_path):
+    path = tmp_path / "counts.jsonl"
+
+    def stop(done, total):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    how = dict(layers=["conv_2", "conv_4"], ratios=[0.2, 0.5, 0.9], store=path)
+    with pytest.raises(KeyboardInterrupt, match=r"stopped after 5 of 14 counts; .* the same call goes on from there"):
+        measure_sensitivity(model, digits, on_progress=stop, **how)
+    assert len(path.read_text().splitlines()) == 5
+    steps = []
+    resumed = measure_sensitivity(model, digits, on_progress=lambda done, total: steps.append(total), **how)
+    assert steps[0] == len(steps) == 9
+    del how["store"]
+    assert (measure_sensitivity(model, digits, **how)["correct"] == resumed["correct"]).all()
+
+
+KILLED = """
+import sys
+from prunelab import load_data, load_model, measure_sensitivity
+from prunelab.data import data_dir
+model = load_model("resnet20", weights=data_dir() / "checkpoints" / "resnet20-digits.safetensors")
+measure_sensitivity(model, load_data("digits", device="cpu"), store=sys.argv[1], batch_size=16)
+"""
+
+
+def test_killed_and_started_again(model, digits, tmp_path):
+    path = tmp_path / "counts.jsonl"
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(path)])
+    while process.poll() is None and (not path.exists() or path.read_text().count("\n") < 20):
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    kept = path.read_text().count("\n")
+    steps = []
+    resumed = measure_sensitivity(
+        model, digits, store=path, batch_size=16, on_progress=lambda done, total: steps.append(total)
+    )
+    whole = 9 * (1 + 9 * 9)
+    assert kept >= 20
+    assert steps[0] == whole - kept
+    assert (measure_sensitivity(model, digits)["correct"] == resumed["correct"]).all()
+
+
+def test_memory_does_not_grow_with_ratios_and_layers(digits):
+    code = """
+import resource, sys, torch
+from prunelab import load_data, load_model, measure_sensitivity
+torch.manual_seed(0)
+layers = ["conv_8"] if sys.argv[1] == "few" else ["conv_7", "conv_8", "conv_9"]
+ratios = [0.5] if sys.argv[1] == "few" else [0.1, 0.2, 0.3, 0.4, 0.5]
+measure_sensitivity(load_model("vgg16"), load_data("digits", device="cpu"), layers=layers, ratios=ratios, images=64)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    few, many = (
+        int(subprocess.run([sys.executable, "-c", code, n], capture_output=True, text=True, check=True).stdout)
+        for n in ("few", "many")
+    )
+    assert many < few + 60_000  # kB; 15 copies of conv_8 and its reader would be 280 MB
+    assert many < 2_000_000
+
+
+def test_progress_says_what_is_left(model, digits, tmp_path, capsys):
+    how = dict(layers=["conv_2"], ratios=[0.5], store=tmp_path / "counts.jsonl")
+    measure_sensitivity(model, digits, images=100, **how)
+    measure_sensitivity(model, digits, images=143, batch_size=100, **how)
+    measure_sensitivity(model, digits, images=143, batch_size=100, progress=True, **how)
+    assert capsys.readouterr().out == ""  # all known: nothing to say
+    (tmp_path / "counts.jsonl").write_text("\n".join((tmp_path / "counts.jsonl").read_text().splitlines()[:-1]) + "\n")
+    measure_sensitivity(model, digits, images=143, batch_size=100, progress=True, **how)
+    assert "3 of 4 were measured before" in capsys.readouterr().out
+
+
+def test_the_model_stays_as_it_was(digits):
+    torch.manual_seed(0)
+    model = shake(load_model("resnet20")).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    measure_sensitivity(model, digits, layers=["conv_2"], ratios=[0.5], images=20)
+    assert model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_wilsons_interval():
+    assert wilson(0, 10)[0] == 0
+    assert wilson(10, 10)[1] == pytest.approx(1)
+    low, high = wilson(81, 263)  # Newcombe 1998, Table I
+    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
+
+
+def test_bad_input(model, digits):
     with pytest.raises(ValueError, match="unknown layer 'conv_100'"):
         measure_sensitivity(model, digits, layers=["conv_2", "conv_100"])
     with pytest.raises(ValueError, match="'conv_3' cannot be pruned"):
         measure_sensitivity(model, digits, layers=["conv_3"])
+    with pytest.raises(ValueError, match="images must be a whole number from 1 to 143"):
+        measure_sensitivity(model, digits, images=0)
+    with pytest.raises(ValueError, match="takes a data set or a split, not list"):
+        measure_sensitivity(model, [1, 2])
+    with pytest.raises(ValueError, match="the data 10 classes"):
+        measure_sensitivity(load_model("resnet20", num_classes=3), digits, layers=["conv_2"])
+
+
+def test_plans_take_scores_of_ones_own(model):
+    graph = trace(model, torch.zeros(1, 3, 32, 32))
+    scores = score_filters(graph, "l2")
+    assert make_plan(graph, {"*": 0.4}, scores=scores).keep == make_plan(graph, {"*": 0.4}, criterion="l2").keep
+    backwards = {layer: -own for layer, own in score_filters(graph).items()}
+    assert make_plan(graph, {"*": 0.4}, scores=backwards).keep == make_plan(graph, {"*": 0.4}, order="largest").keep
+    with pytest.raises(ValueError, match=r"one number for each of the 16 filters of layer1.0.conv1; got none"):
+        make_plan(graph, {"conv_2": 0.4}, scores={})
+
+
+def test_one_store_for_a_split_and_its_data_set(model, digits, tmp_path):
+    how = dict(layers=["conv_2"], ratios=[0.5], store=tmp_path / "counts.jsonl")
+    measure_sensitivity(model, digits, **how)
+    measure_sensitivity(model, digits.val, **how)
+    assert len((tmp_path / "counts.jsonl").read_text().splitlines()) == 2 * 2
+    assert len(Store(tmp_path / "counts.jsonl", {}).found) == 4

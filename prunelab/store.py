@@ -1,0 +1,65 @@
+"""What has been measured so far: a file of JSON lines that survives a kill, a full disk and two writers at once."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+PLACE = ("layer", "removed", "start", "stop")
+Place = tuple[str, int, int, int]
+
+
+class Store:
+    """Counts of right answers: for a layer that lost so many filters, over images `start` to `stop` of an order.
+
+    path: a file of JSON lines, read now and appended to; None keeps the counts in memory alone.
+    about: what they were measured with (weights, data, criterion, …). A file may hold counts of many such; those
+        of others are left alone.
+    Each count is one line, written at once: a killed process loses at most the line it was at, and several
+    processes may write to one file. A line that is not whole is passed over.
+    Raises ValueError for a file that holds something else.
+    """
+
+    def __init__(self, path: str | Path | None, about: Mapping[str, Any]) -> None:
+        self.path = None if path is None else Path(path)
+        self.about = dict(about)
+        self.found: dict[Place, tuple[int, float]] = {}
+        if self.path is not None and self.path.exists():
+            self._read(self.path)
+
+    def _read(self, path: Path) -> None:
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder; a store is a file, such as {path / 'sensitivity.jsonl'}")
+        whole = [record for record in map(_parse, path.read_bytes().splitlines()) if record is not None]
+        if not whole and path.stat().st_size > 1000:
+            raise ValueError(f"{path} is not a store of measurements (JSON lines); name another file")
+        for record in whole:
+            if all(record.get(key) == value for key, value in self.about.items()):
+                self.found[tuple(record[key] for key in PLACE)] = record["correct"], record["loss"]
+
+    def add(self, place: Place, correct: int, loss: float) -> None:
+        """Note the right answers and the summed loss at a place; in the file before this returns."""
+        self.found[place] = correct, loss
+        if self.path is None:
+            return
+        record = {**self.about, **dict(zip(PLACE, place, strict=True)), "correct": correct, "loss": loss}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            size = os.fstat(file).st_size
+            torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
+            line = b"\n" * torn + json.dumps(record).encode() + b"\n"
+            if os.write(file, line) != len(line):
+                raise OSError(f"{self.path} could not take another line: is the disk full? All lines before are whole")
+        finally:
+            os.close(file)
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """A record, or None for a line that is not whole."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and {*PLACE, "correct", "loss"} <= record.keys() else None
