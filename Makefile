@@ -44,7 +44,7 @@ coverage: $(READY) ## prune every convolutional network of torchvision, check it
 	$(BIN)/python tests/coverage.py
 
 bench: $(READY) ## time us beside what one would otherwise use
-	$(BIN)/python tests/benchmarks/bench_pruning.py
+	$(BIN)/python tests/benchmarks
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

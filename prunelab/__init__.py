@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from prunelab.data import DataSplits, load_data
     from prunelab.experiment import replay
     from prunelab.graph import ChannelGraph, trace
-    from prunelab.latency import measure_latency
+    from prunelab.latency import measure_latency, time_recipes
     from prunelab.models import load_model
     from prunelab.oracle import silence
     from prunelab.plan import PruningPlan, compare_plans, make_plan, rank_filters
@@ -35,7 +35,7 @@ _MODULES = {
     "surgery": ["check_optimizer", "prune", "prune_optimizer"],
     "oracle": ["silence"],
     "cost": ["measure_cost", "total_cost"],
-    "latency": ["measure_latency"],
+    "latency": ["measure_latency", "time_recipes"],
     "sensitivity": ["measure_sensitivity"],
     "budget": ["choose_ratios", "compare_ratios", "uniform_ratios"],
     "training": ["Metrics", "TrainSettings", "evaluate", "train"],

@@ -94,21 +94,137 @@ def filter_norms(ranked: pd.DataFrame, *, columns: int = 3) -> alt.FacetChart:
     )
 
 
-def sensitivity(measured: pd.DataFrame) -> Chart:
-    """Accuracy against the filters really removed, a line for each layer, as in Fig. 2(b). `measure_sensitivity` in."""
-    frame = measured.assign(share=measured["removed"] / measured["filters"])
+def sensitivity(measured: pd.DataFrame) -> Chart | alt.FacetChart:
+    """Accuracy against the filters really removed, a line for each layer, as in Fig. 2(b), with 95 % bands.
+
+    Layers of several stages get a panel for each stage, as in Fig. 6. `measure_sensitivity` in.
+    """
+    frame = measured.assign(share=measured["removed"] / measured["filters"]).drop_duplicates(["layer", "removed"])
+    stages = len(set(frame["stage"]))
+    panels = 1 < stages < len(set(frame["layer"]))
+    ramp = alt.Color("position:O", title="layer of the stage", scale=alt.Scale(scheme="viridis"))
+    colour = ramp if panels else alt.Color("paper_name:N", title="pruned alone", sort=None)
+    order = frame.drop_duplicates("layer").groupby("stage").cumcount() + 1  # first, second, … layer of its stage
+    frame["position"] = frame["layer"].map(dict(zip(frame.drop_duplicates("layer")["layer"], order, strict=True)))
     base = alt.Chart(frame).encode(
         x=alt.X("share:Q", title="filters removed", axis=alt.Axis(format="%")),
-        y=alt.Y(
-            "accuracy:Q", title="accuracy without retraining", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])
-        ),
-        color=alt.Color("layer:N", title="pruned alone", sort=None),
-        tooltip=["layer:N", "removed:Q", "filters:Q", "correct:Q", "total:Q", alt.Tooltip("accuracy:Q", format=".1%")],
+        color=colour,
+        detail="layer:N",
     )
-    return alt.layer(base.mark_line(), base.mark_point(filled=True, size=40)).properties(
-        width=420,
-        height=240,
-        title=alt.Title("Sensitivity", subtitle=f"validation split, {int(frame['total'].max())} images"),
+    axis = alt.Axis(format="%")
+    scale = alt.Scale(domain=[0, 1])
+    y = alt.Y("accuracy:Q", title="accuracy without retraining", axis=axis, scale=scale)
+    low, high = (alt.Tooltip(f"accuracy_{end}:Q", title=f"95 % {end}", format=".1%") for end in ("low", "high"))
+    shown = ["paper_name:N", "layer:N", "removed:Q", "filters:Q", "correct:Q", "total:Q"]
+    band = base.mark_area(opacity=0.15).encode(y=alt.Y("accuracy_low:Q", scale=scale), y2="accuracy_high:Q")
+    points = base.mark_point(filled=True, size=30).encode(
+        y=y, tooltip=[*shown, alt.Tooltip("accuracy:Q", format=".1%"), low, high]
+    )
+    chart = alt.layer(band, base.mark_line().encode(y=y), points)
+    title = alt.Title("Sensitivity: each layer pruned alone", subtitle=_describe_measured(measured))
+    if not panels:
+        return chart.properties(width=420, height=240, title=title)
+    return (
+        chart.properties(width=260, height=190)
+        .facet(facet=alt.Facet("stage:N", title=None), columns=3)
+        .properties(title=title)
+    )
+
+
+def _describe_measured(measured: pd.DataFrame) -> list[str]:
+    refused = measured.attrs.get("refused", {})
+    more = f" and {len(refused) - 4} more" if len(refused) > 4 else ""
+    lines = [f"{int(measured['total'].max()):,} images; bands hold the accuracy 95 times in 100"]
+    return lines + [f"cannot be pruned, so not measured: {', '.join([*refused][:4])}{more}"] * bool(refused)
+
+
+def overlap(compared: pd.DataFrame) -> Chart:
+    """How much of what two criteria remove is the same, averaged over layers. `compare_plans` in."""
+    names = list(dict.fromkeys([*compared["one"], *compared["other"]]))
+    pairs = compared.groupby(["one", "other"], as_index=False)[["overlap"]].mean()
+    mirrored = pairs.rename(columns={"one": "other", "other": "one"})
+    same = pd.DataFrame({"one": names, "other": names, "overlap": 1.0})
+    base = alt.Chart(pd.concat([pairs, mirrored, same])).encode(
+        x=alt.X("one:N", sort=names, title=None, axis=alt.Axis(labelAngle=-40)),
+        y=alt.Y("other:N", sort=names, title=None),
+        tooltip=["one:N", "other:N", alt.Tooltip("overlap:Q", format=".0%")],
+    )
+    scale = alt.Scale(domain=[0, 1], range=["#ffffff", COLOURS["kept"]])
+    squares = base.mark_rect().encode(
+        color=alt.Color("overlap:Q", scale=scale, title="shared", legend=alt.Legend(format="%"))
+    )
+    text = base.mark_text(fontSize=11).encode(
+        text=alt.Text("overlap:Q", format=".0%"),
+        color=alt.condition("datum.overlap > 0.6", alt.value("white"), alt.value("black")),
+    )
+    subtitle = f"of the filters that both remove, mean of {compared['layer'].nunique()} layers"
+    side = 46 * len(names)
+    return alt.layer(squares, text).properties(
+        width=side, height=side, title=alt.Title("Do criteria choose the same filters?", subtitle=subtitle)
+    )
+
+
+def choices(compared: pd.DataFrame) -> Chart:
+    """Accuracy against the multiply-adds that are left, for several choices of ratios. `compare_ratios` in."""
+    base = alt.Chart(compared).encode(
+        x=alt.X("flops_left:Q", title="multiply-adds left", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
+        color=alt.Color("choice:N", title="ratios", sort=None),
+    )
+    axis, scale = alt.Axis(format="%"), alt.Scale(domain=[0, 1])
+    bars = base.mark_rule().encode(y=alt.Y("accuracy_low:Q", scale=scale), y2="accuracy_high:Q")
+    points = base.mark_point(filled=True, size=80).encode(
+        y=alt.Y("accuracy:Q", title="accuracy, not retrained", axis=axis, scale=scale),
+        tooltip=[
+            "choice:N",
+            *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("accuracy", "flops_left", "params_left")),
+        ],
+    )
+    lines = base.mark_line(strokeDash=[4, 3]).encode(y="accuracy:Q")
+    title = alt.Title("What the same budget leaves", subtitle="bars hold the accuracy 95 times in 100")
+    return alt.layer(lines, bars, points).properties(width=420, height=240, title=title)
+
+
+def latency(measured: pd.DataFrame) -> alt.FacetChart:
+    """The time that is left against the multiply-adds that are left, by batch size and format. `time_recipes` in.
+
+    On the line, time falls as multiply-adds do.
+    """
+    images = measured["batch"].map(lambda n: "one image" if n == 1 else f"{n} images at once")
+    frame = measured.assign(images=images + ", " + measured["format"])
+    names = list(dict.fromkeys(frame["model"]))
+    most = max(1.0, float(frame["time_left"].max()))
+    least = min(float(frame["time_left"].min()), float(frame["flops_left"].min()))
+    scale, axis = alt.Scale(domain=[round(least - 0.1, 1), round(most + 0.05, 1)], nice=False), alt.Axis(format="%")
+    x = alt.X("flops_left:Q", title="multiply-adds left", scale=scale, axis=axis)
+    base = alt.Chart(frame)
+    line = (
+        base.transform_calculate(at="datum.flops_left")
+        .mark_line(color="#999999", strokeDash=[4, 3])
+        .encode(x=x, y=alt.Y("at:Q", scale=scale, axis=axis), detail="images:N")
+    )
+    points = base.mark_point(size=90, strokeWidth=2.5).encode(
+        x=x,
+        y=alt.Y("time_left:Q", title="measured time left", scale=scale, axis=axis),
+        color=alt.Color("recipe:N", title="recipe"),
+        shape=alt.Shape("model:N", sort=names, title="network"),
+        tooltip=[
+            "recipe:N",
+            "model:N",
+            "batch:Q",
+            *(alt.Tooltip(f"{name}:Q", format=".1f") for name in ("median_ms", "low_ms", "high_ms")),
+            *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("time_left", "flops_left")),
+            alt.Tooltip("unaligned:Q", title="widths not multiples of 8"),
+        ],
+    )
+    order = list(dict.fromkeys(frame.sort_values(["batch", "format"], ascending=[True, False])["images"]))
+    subtitle = (
+        f"on {frame['device'].iloc[0]}, {frame['threads'].iloc[0]} threads; on the dashed line, time falls as they do"
+    )
+    return (
+        alt.layer(line, points)
+        .properties(width=300, height=240)
+        .facet(facet=alt.Facet("images:N", sort=order, title=None), columns=2)
+        .properties(title=alt.Title("Does the time fall as the multiply-adds do?", subtitle=subtitle))
     )
 
 

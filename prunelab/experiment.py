@@ -125,16 +125,18 @@ class Experiment:
         """Accuracy on the validation split of each layer or stage of the recipe, pruned alone, not retrained."""
         if not self.recipe.sensitivity:
             return pd.DataFrame()
-        model, path = self.baseline(), self.folder / "sensitivity.csv"
-        weights = hash_tensors(model.state_dict())
-        if path.exists():
-            before = pd.read_csv(path)
-            if set(before["weights"]) == {weights}:
-                return before
         criterion = self.recipe.prune.criterion if self.recipe.prune else "l1"
-        found = measure_sensitivity(model, self.data, layers=self.recipe.sensitivity, criterion=criterion)
-        write_whole(path, found.assign(weights=weights).to_csv(index=False))
-        return pd.read_csv(path)
+        found = measure_sensitivity(
+            self.baseline(),
+            self.data,
+            layers=self.recipe.sensitivity,
+            criterion=criterion,
+            seed=self.seed,
+            store=self.folder / "sensitivity.jsonl",
+            progress=True,
+        )
+        write_whole(self.folder / "sensitivity.csv", found.to_csv(index=False))
+        return found
 
     def plan(self) -> PruningPlan | None:
         """Which filters go, by the recipe; kept in plan.json. None for a recipe that prunes nothing."""
@@ -221,9 +223,7 @@ class Experiment:
 
     def _measure(self, networks: dict[str, nn.Module], hashes: dict[str, str]) -> pd.DataFrame:
         batch = 64 if self.data.train.image_size <= 64 else 8
-        # training may have changed the memory format; all are timed in the one that loading gives
-        plain = {kind: copy.deepcopy(m).to(memory_format=torch.contiguous_format) for kind, m in networks.items()}
-        times = measure_latency(plain, self.data.image_shape[1:], device=self.device, batch=batch)
+        times = measure_latency(networks, self.data.image_shape[1:], device=self.device, batch=batch)
         latency = dict(zip(times["model"], times["median_ms"].round(3), strict=True))
         more = {"latency_batch": batch, "threads": torch.get_num_threads()}
         rows = [
@@ -283,7 +283,7 @@ class Experiment:
         recipe = self.recipe.prune
         assert recipe is not None
         how = recipe.model_dump(include={"criterion", "strategy", "order", "rounding", "align"})
-        return make_plan(graph, ratios, seed=self.seed, **how)
+        return make_plan(graph, ratios, data=self.data, seed=self.seed, **how)
 
     def _prune_layer_by_layer(self, settings: TrainSettings) -> nn.Module:
         assert self.recipe.prune is not None

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from prunelab import charts, load_model, make_plan, measure_cost, rank_filters, trace
+from prunelab import charts, compare_plans, load_model, make_plan, measure_cost, rank_filters, trace
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,20 @@ HISTORY = pd.DataFrame(
     }
 )
 MEASURED = pd.DataFrame(
-    {"layer": ["stage1"] * 2, "ratio": [0, 0.5], "removed": [0, 8], "filters": [16, 16], "correct": [90, 40], "total": [100, 100], "accuracy": [0.9, 0.4], "loss": [0.1, 2.0]}
+    {"layer": ["stage1"] * 2, "ratio": [0, 0.5], "removed": [0, 8], "filters": [16, 16], "correct": [90, 40], "total": [100, 100], "accuracy": [0.9, 0.4], "loss": [0.1, 2.0], "accuracy_low": [0.83, 0.31], "accuracy_high": [0.94, 0.5], "paper_name": ["stage1"] * 2, "stage": ["stage1"] * 2}
+)  # fmt: skip
+LAYERS = pd.concat(
+    [MEASURED.assign(layer=f"layer{s}.{i}.conv1", paper_name=f"conv_{s}{i}", stage=f"stage{s}") for s in (1, 2) for i in (0, 1)]
+)  # fmt: skip
+LAYERS.attrs["refused"] = {"conv1": "its maps are added to others"}
+COMPARED = pd.DataFrame(
+    {"choice": ["uniform", "chosen"], "flops_left": [0.7, 0.69], "params_left": [0.6, 0.8], "accuracy": [0.5, 0.7],
+     "accuracy_low": [0.4, 0.6], "accuracy_high": [0.6, 0.8]}
+)  # fmt: skip
+TIMED = pd.DataFrame(
+    {"recipe": "r", "model": ["whole", "pruned"] * 2, "batch": [1, 1, 128, 128], "format": "contiguous", "median_ms": [2.0, 1.5, 90, 60],
+     "low_ms": 1.0, "high_ms": 100.0, "time_left": [1, 0.75, 1, 0.66], "flops_left": [1, 0.7, 1, 0.7], "unaligned": [0, 3, 0, 3],
+     "device": "cpu", "threads": 2}
 )  # fmt: skip
 ROWS = pd.DataFrame(
     {"recipe": "r", "kind": ["baseline", "pruned"], "seed": 0, "test_accuracy": [0.9, 0.4], "flops": [4e7, 3e7]}
@@ -37,6 +50,12 @@ def all_charts(graph):
         "filter_norms": charts.filter_norms(rank_filters(graph, plan)),
         "layer_cost": charts.layer_cost(measure_cost(graph, plan)),
         "sensitivity": charts.sensitivity(MEASURED),
+        "sensitivity of layers": charts.sensitivity(LAYERS),
+        "overlap": charts.overlap(
+            compare_plans({c: make_plan(graph, {"*": 0.5}, criterion=c) for c in ("l1", "l2", "fpgm")})
+        ),
+        "choices": charts.choices(COMPARED),
+        "latency": charts.latency(TIMED),
         "learning_curves": charts.learning_curves(HISTORY),
         "tradeoff": charts.tradeoff(ROWS),
     }

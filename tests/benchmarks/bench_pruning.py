@@ -1,13 +1,10 @@
 """Trace, plan and prune beside Torch-Pruning 1.6, and the cost of a plan beside pruning and counting.
 
-`make bench` prints the table. Ours leaves the model given as it is and returns a smaller copy; theirs works in place.
+Ours leaves the model given as it is and returns a smaller copy; theirs works in place.
 """
 
-import argparse
 import copy
-import warnings
 
-import pandas as pd
 import torch
 import torch_pruning as tp
 from torch import nn
@@ -55,9 +52,5 @@ def cost_row(pairs: int) -> dict[str, object]:
     )
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=9)
-    warnings.simplefilter("ignore")
-    pairs = parser.parse_args().pairs
-    print(pd.DataFrame([cost_row(pairs), *prune_rows(pairs)]).to_string(index=False, float_format="{:.3f}".format))
+def rows(pairs: int) -> list[dict[str, object]]:
+    return [cost_row(pairs), *prune_rows(pairs)]

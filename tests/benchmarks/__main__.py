@@ -1,0 +1,20 @@
+"""`make bench`: one table of what takes how long, ours beside what one would otherwise use."""
+
+import argparse
+import warnings
+
+import bench_pruning
+import bench_sensitivity
+import pandas as pd
+
+BENCHES = {"pruning": bench_pruning, "sensitivity": bench_sensitivity}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("benches", nargs="*", choices=[[], *BENCHES], default=[], help="all by default")
+    parser.add_argument("--pairs", type=int, default=5, help="how often ours and theirs take turns")
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    pd.set_option("display.width", 200, "display.max_colwidth", 80)
+    rows = [row for name in given.benches or BENCHES for row in BENCHES[name].rows(given.pairs)]
+    print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3f}".format))
