@@ -111,6 +111,13 @@ class _Files:
         return self.transform(open_image(self.split.files[index])), self.split.labels[index]
 
 
+def pick_batch_size(image_size: int, device: torch.device) -> int:
+    """Images at once, for evaluation: of 32×32 pixels 128 on a CPU (500 take a third longer each), 512 on a GPU."""
+    if device.type == "cuda":
+        return max(64, 2**19 // image_size**2)
+    return max(8, 2**17 // image_size**2)
+
+
 def normalize(images: Tensor, normalization: Normalization) -> Tensor:
     """uint8 (n, 3, h, w) -> float (n, 3, h, w), colours of mean 0 and deviation 1."""
     mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in normalization)

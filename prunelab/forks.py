@@ -202,8 +202,7 @@ class ForkedNetwork:
             yield from zip((plan for plan, _ in heads), self.run.go(together, fork.end, stop, {}).split(n), strict=True)
             return
         for plan, own in heads:
-            parts = self._parts(fork, fork.alive[plan])
-            yield plan, own[self.run.nodes[-1]] if fork.end == stop else self.run.go(own, fork.end, stop, parts)
+            yield plan, self.run.go(own, fork.end, stop, {})
 
     def _parts(self, fork: Fork, alive: Tensor) -> dict[str, Any]:
         """{name: what is left of it} for the modules and tensors that a plan changes; the rest is shared."""

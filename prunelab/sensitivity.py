@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunelab.batches import FileSplit, Split
+from prunelab.batches import FileSplit, Split, pick_batch_size
 from prunelab.checkpoint import hash_tensors
 from prunelab.criteria import IMAGE_CRITERIA, score_filters
 from prunelab.data import DataSplits
@@ -24,7 +24,7 @@ from prunelab.store import Place, Store
 from prunelab.training import check_outputs
 
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # Li et al. 2017, Fig. 2(b)
-STACK = 8  # plans whose unchanged rest runs as one batch on a GPU
+STACK = 9  # plans whose unchanged rest runs as one batch on a GPU
 WHOLE = ""  # what a store calls the network that loses nothing
 
 
@@ -80,10 +80,10 @@ def measure_sensitivity(
     graph = trace(model, torch.zeros(1, 3, split.image_size, split.image_size))
     curves = _make_curves(graph, layers, ratios, criterion, order, data, seed)
     device = next(model.parameters()).device
-    step = batch_size or _pick_batch_size(split.image_size, device)
+    step = batch_size or pick_batch_size(split.image_size, device)
     blocks = [(start, min(start + step, total)) for start in range(0, total, step)]
     known = Store(store, _describe(model, data, split, criterion, order, seed))
-    places = [(key, removed) for key, removed in [(WHOLE, 0), *((c.key, n) for c in curves for n in c.plans)]]
+    places = dict.fromkeys([(WHOLE, 0), *((c.key, removed) for c in curves for removed in c.plans)])
     missing = [(*place, *block) for block in blocks for place in places if (*place, *block) not in known.found]
     if missing:
         if progress and len(missing) < len(places) * len(blocks):
@@ -144,13 +144,6 @@ def _make_curves(
     return curves
 
 
-def _pick_batch_size(image_size: int, device: torch.device) -> int:
-    """Images at once: 128 of 32×32 pixels on a CPU and 512 on a GPU, fewer of larger ones."""
-    if device.type == "cuda":
-        return max(64, 2**19 // image_size**2)
-    return max(8, 2**17 // image_size**2)
-
-
 def _describe(model: nn.Module, data: Any, split: Any, criterion: str, order: str, seed: int) -> dict[str, Any]:
     """What the counts of a store must agree with to be taken for this network and these images."""
     about = {"weights": hash_tensors(model.state_dict()), "data": _hash_split(split)}
@@ -177,26 +170,27 @@ def _count(
 ) -> Iterator[tuple[Place, int, float]]:
     """(place, right answers, summed loss) for what is missing, block by block."""
     forks = {c.key: (network.fork(c.groups, list(c.plans.values())), list(c.plans)) for c in curves}
-    wanted: dict[tuple[int, int], list[tuple[str, int]]] = {}
+    wanted: dict[tuple[int, int], dict[str, list[int]]] = {}  # block -> layer -> filters that go
     for key, removed, start, stop in missing:
-        wanted.setdefault((start, stop), []).append((key, removed))
-    first, step = min(wanted)[0], blocks[0][1]
+        wanted.setdefault((start, stop), {}).setdefault(key, []).append(removed)
+    todo = [block for block in blocks if block >= min(wanted)]
     shuffled = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-    batches = _take(split, shuffled[first : blocks[-1][1]]).batches(step)
-    for number, (block, (images, labels)) in enumerate(zip((b for b in blocks if b[0] >= first), batches, strict=True)):
+    batches = _take(split, shuffled[todo[0][0] : todo[-1][1]]).batches(todo[0][1] - todo[0][0])
+    for block, (images, labels) in zip(todo, batches, strict=True):
         if block not in wanted:
             continue
         images, labels = images.to(network.device), labels.to(network.device)
-        if number == 0:
+        if block == todo[0]:
             check_outputs(network.check(images), split)
-        due = {key: [n for k, n in wanted[block] if k == key] for key, _ in wanted[block] if key != WHOLE}
-        asked = [forks[key][0].only([forks[key][1].index(n) for n in counts]) for key, counts in due.items()]
+        whole, due = wanted[block].pop(WHOLE, None), wanted[block]
         names = list(due)
+        asked = [forks[key][0].only([forks[key][1].index(removed) for removed in due[key]]) for key in names]
         for fork, plan, logits in network.logits(images, asked):
-            place = (WHOLE, 0, *block) if fork < 0 else (names[fork], due[names[fork]][plan], *block)
-            if fork >= 0 or (WHOLE, 0) in wanted[block]:
-                loss = F.cross_entropy(logits.float(), labels, reduction="none").double().sum()
-                yield place, int((logits.argmax(1) == labels).sum()), float(loss)
+            if fork < 0 and whole is None:
+                continue
+            place: Place = (WHOLE, 0, *block) if fork < 0 else (names[fork], due[names[fork]][plan], *block)
+            loss = F.cross_entropy(logits.float(), labels, reduction="none").double().sum()
+            yield place, int((logits.argmax(1) == labels).sum()), float(loss)
 
 
 def _take(split: Split | FileSplit, indices: Tensor) -> Split | FileSplit:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunelab.batches import FileSplit, Split
+from prunelab.batches import FileSplit, Split, pick_batch_size
 from prunelab.checkpoint import load_tensors, read_tensors, write_tensors
 from prunelab.data import DataSplits
 from prunelab.progress import watch
@@ -72,11 +72,12 @@ class Metrics:
 
 
 def evaluate(
-    model: nn.Module, split: Split | FileSplit, *, batch_size: int = 500, precision: str = "float32"
+    model: nn.Module, split: Split | FileSplit, *, batch_size: int | None = None, precision: str = "float32"
 ) -> Metrics:
     """How the model does on a split, in evaluation mode; the model is left in the mode it was in.
 
-    Images are normalised as the split says and go to the model's device. precision: `float32` or `bfloat16`.
+    Images are normalised as the split says and go to the model's device. batch_size: images at once; None picks
+    it by their size and the device. precision: `float32` or `bfloat16`.
 
     >>> evaluate(model, data.test).accuracy
     """
@@ -89,7 +90,9 @@ def evaluate(
     try:
         model.eval()
         with torch.inference_mode(), _autocast(device, precision):
-            for i, (images, labels) in enumerate(split.batches(batch_size)):
+            for i, (images, labels) in enumerate(
+                split.batches(batch_size or pick_batch_size(split.image_size, device))
+            ):
                 images, labels = images.to(device), labels.to(device)
                 logits = model(images)
                 if i == 0:

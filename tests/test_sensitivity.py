@@ -6,9 +6,10 @@ import time
 
 import pytest
 import torch
-from small import shake
+from small import make_folder, shake
 
-from prunelab import evaluate, load_model, make_plan, measure_sensitivity, prune, score_filters, trace
+from prunelab import evaluate, load_data, load_model, make_plan, measure_sensitivity, prune, score_filters, trace
+from prunelab.batches import FileSplit
 from prunelab.data import data_dir
 from prunelab.sensitivity import wilson
 from prunelab.store import Store
@@ -110,6 +111,7 @@ def test_stopped_and_resumed(model, digits, tmp_path):
 KILLED = """
 import sys
 from prunelab import load_data, load_model, measure_sensitivity
+from prunelab.batches import FileSplit
 from prunelab.data import data_dir
 model = load_model("resnet20", weights=data_dir() / "checkpoints" / "resnet20-digits.safetensors")
 measure_sensitivity(model, load_data("digits", device="cpu"), store=sys.argv[1], batch_size=16)
@@ -208,3 +210,18 @@ def test_one_store_for_a_split_and_its_data_set(model, digits, tmp_path):
     measure_sensitivity(model, digits.val, **how)
     assert len((tmp_path / "counts.jsonl").read_text().splitlines()) == 2 * 2
     assert len(Store(tmp_path / "counts.jsonl", {}).found) == 4
+
+
+def test_images_read_from_disk(model, tmp_path):
+    data = load_data(
+        make_folder(tmp_path / "pictures", (90, 80), (12, 4)), device="cpu", image_size=72, val_fraction=0.5
+    )
+    assert isinstance(data.val, FileSplit)
+    how = dict(layers=["conv_2"], ratios=[0.5], batch_size=5, store=tmp_path / "counts.jsonl")
+    few = measure_sensitivity(model, data, images=5, **how)
+    assert set(few["total"]) == {5}
+    every = measure_sensitivity(model, data, **how)
+    graph = trace(model, torch.zeros(1, 3, 72, 72))
+    expected = evaluate(prune(model, make_plan(graph, {"conv_2": 0.5})), data.val)
+    assert every["correct"].iloc[-1] == expected.correct
+    assert every["loss"].iloc[-1] == pytest.approx(expected.loss, rel=1e-4)

@@ -13,8 +13,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("benches", nargs="*", choices=[[], *BENCHES], default=[], help="all by default")
     parser.add_argument("--pairs", type=int, default=5, help="how often ours and theirs take turns")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, for what runs networks")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     pd.set_option("display.width", 200, "display.max_colwidth", 80)
-    rows = [row for name in given.benches or BENCHES for row in BENCHES[name].rows(given.pairs)]
+    rows = [row for name in given.benches or BENCHES for row in BENCHES[name].rows(given.pairs, given.device)]
     print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3f}".format))

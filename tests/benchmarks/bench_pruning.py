@@ -52,5 +52,6 @@ def cost_row(pairs: int) -> dict[str, object]:
     )
 
 
-def rows(pairs: int) -> list[dict[str, object]]:
+def rows(pairs: int, device: str = "cpu") -> list[dict[str, object]]:
+    del device  # nothing of it is heavy: on the CPU
     return [cost_row(pairs), *prune_rows(pairs)]

@@ -19,8 +19,10 @@ def ours(model: nn.Module, split: Split, layers: list[str]) -> list[int]:
     return measure_sensitivity(model, split, layers=layers, ratios=RATIOS).query("ratio > 0")["correct"].tolist()
 
 
-def theirs(model: nn.Module, split: Split, layers: list[str]) -> list[int]:
-    loader = DataLoader(TensorDataset(normalize(split.images, split.normalization), split.labels), batch_size=128)
+def theirs(model: nn.Module, split: Split, layers: list[str], batch_size: int) -> list[int]:
+    loader = DataLoader(
+        TensorDataset(normalize(split.images, split.normalization), split.labels), batch_size=batch_size
+    )
     graph = trace(model, torch.zeros(1, 3, 32, 32))
     counts = []
     for layer in layers:
@@ -40,17 +42,21 @@ def settle(model: nn.Module, split: Split) -> nn.Module:
     return model.eval()
 
 
-def rows(pairs: int) -> list[dict[str, object]]:
-    train = load_data("digits", device="cpu").train
+def rows(pairs: int, device: str = "cpu") -> list[dict[str, object]]:
+    train = load_data("digits", device=device).train
     split = Split(train.images[:IMAGES], train.labels[:IMAGES], train.normalization)
     found = []
     for name in ("resnet56", "vgg16"):
         torch.manual_seed(0)
-        model = settle(load_model(name), split)
+        model = settle(load_model(name).to(device), split)
         free = [g.leader for g in trace(model, torch.zeros(1, 3, 32, 32)).groups if g.prunable]
         layers = [free[round(i * (len(free) - 1) / (LAYERS - 1))] for i in range(LAYERS)]
-        assert ours(model, split, layers) == theirs(model, split, layers)
-        what = f"sensitivity, {name}, {LAYERS} layers × {len(RATIOS)} ratios, {IMAGES} images"
-        given = (model, split, layers)
-        found.append(compare(what, lambda given: ours(*given), lambda given: theirs(*given), lambda g=given: g, pairs))
+        for batch_size in (128, IMAGES):  # the second is slower on a CPU, but what one may write
+            truth = theirs(model, split, layers, batch_size)
+            assert ours(model, split, layers) == truth
+            what = f"sensitivity, {name}, {LAYERS} layers × {len(RATIOS)} ratios, {IMAGES} images, {device}; theirs {batch_size} at once"
+            given = (model, split, layers, batch_size)
+            found.append(
+                compare(what, lambda given: ours(*given[:3]), lambda given: theirs(*given), lambda g=given: g, pairs)
+            )
     return found
