@@ -94,6 +94,8 @@ def choose_ratios(
 def _check_budget(name: str, limit: object) -> float:
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0 or not math.isfinite(limit):
         raise ValueError(f"{name} must be a number above 0 (0.7 means that 70 % may be left), not {limit!r}")
+    if name != "max_latency" and 1 < limit < 1000:
+        raise ValueError(f"{name}={limit!r}: a fraction that may be left is at most 1, and a number is far above it")
     if name == "max_latency" and limit > 1:
         raise ValueError(f"max_latency is a fraction of the whole network's measured time, at most 1, not {limit!r}")
     return float(limit)
@@ -263,7 +265,7 @@ class _Search:
         total = total_cost(self.graph, make_plan(self.graph, ratios, align=self.align))
         left = {name: int(total[name]["after"]) / int(total[name]["before"]) for name in ("flops", "params")}
         shares = [c.shares[level] for c, level in zip(self.choices, levels, strict=True)]
-        return ChosenRatios(ratios, {"accuracy": min(1.0, self.accuracy * math.prod(shares)), **left})
+        return ChosenRatios(ratios, {"accuracy": min(1.0, float(self.accuracy * math.prod(shares))), **left})
 
 
 def _meet_latency(search: _Search, limits: dict[str, float], latency: float, batch: int) -> ChosenRatios:
@@ -338,11 +340,13 @@ def compare_ratios(
 
     >>> compare_ratios(model, data, {"uniform": {"*": 0.2}, "chosen": choose_ratios(found, graph, max_flops=0.7)})
     """
+    if not choices or not all(isinstance(ratios, Mapping) for ratios in choices.values()):
+        raise ValueError('choices maps names to ratios, such as {"uniform": {"*": 0.2}, "chosen": ratios}')
     split = data.val if isinstance(data, DataSplits) else data
     graph = graph or trace(model, torch.zeros(1, 3, split.image_size, split.image_size))
     rows = []
     for name, ratios in choices.items():
-        plan = make_plan(graph, ratios, **how)
+        plan = make_plan(graph, ratios, data=data, **how)  # type: ignore[arg-type]
         total = total_cost(graph, plan)
         found = evaluate(prune(model, plan, graph=graph), split)
         low, high = wilson(found.correct, found.total)

@@ -102,7 +102,9 @@ def sensitivity(measured: pd.DataFrame) -> Chart | alt.FacetChart:
     frame = measured.assign(share=measured["removed"] / measured["filters"]).drop_duplicates(["layer", "removed"])
     stages = len(set(frame["stage"]))
     panels = 1 < stages < len(set(frame["layer"]))
-    ramp = alt.Color("position:O", title="layer of the stage", scale=alt.Scale(scheme="viridis"))
+    ramp = alt.Color(
+        "position:O", title="layer of the stage", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(symbolOpacity=1)
+    )
     colour = ramp if panels else alt.Color("paper_name:N", title="pruned alone", sort=None)
     order = frame.drop_duplicates("layer").groupby("stage").cumcount() + 1  # first, second, … layer of its stage
     frame["position"] = frame["layer"].map(dict(zip(frame.drop_duplicates("layer")["layer"], order, strict=True)))
@@ -185,10 +187,14 @@ def choices(compared: pd.DataFrame) -> Chart:
 
 
 def latency(measured: pd.DataFrame) -> alt.FacetChart:
-    """The time that is left against the multiply-adds that are left, by batch size and format. `time_recipes` in.
+    """The time that is left against the multiply-adds that are left, by batch size and format.
+
+    `time_recipes` or `measure_latency` in.
 
     On the line, time falls as multiply-adds do.
     """
+    if "recipe" not in measured:
+        measured = measured.assign(recipe="")
     images = measured["batch"].map(lambda n: "one image" if n == 1 else f"{n} images at once")
     frame = measured.assign(images=images + ", " + measured["format"])
     names = list(dict.fromkeys(frame["model"]))
@@ -217,9 +223,9 @@ def latency(measured: pd.DataFrame) -> alt.FacetChart:
         ],
     )
     order = list(dict.fromkeys(frame.sort_values(["batch", "format"], ascending=[True, False])["images"]))
-    subtitle = (
-        f"on {frame['device'].iloc[0]}, {frame['threads'].iloc[0]} threads; on the dashed line, time falls as they do"
-    )
+    subtitle = "on the dashed line, time falls as they do"
+    if "device" in frame:
+        subtitle = f"on {frame['device'].iloc[0]}, {frame['threads'].iloc[0]} threads; {subtitle}"
     return (
         alt.layer(line, points)
         .properties(width=300, height=240)

@@ -137,7 +137,8 @@ def make_plan(
         it stands for its whole group), a stage (`stage1`) or `"*"`; the narrower key wins. Stages and `"*"`
         mean prunable groups only.
     criterion: as in `score_filters`. data: for criteria that look at images.
-    scores: {layer: scores} of `score_filters`, when at hand, or of a criterion of your own; greedy makes its own.
+    scores: {layer: scores} of `score_filters`, when at hand, or of a criterion of your own (the
+        plan's settings then still say `criterion`); not with greedy, which scores what is left by itself.
     strategy: `independent` scores all of a filter's kernels; `greedy` goes front to back and leaves out
         kernels whose input maps are already gone.
     order: which filters go, `smallest`, `random` (by seed) or `largest`.
@@ -164,7 +165,11 @@ def make_plan(
         )
     channels = graph.channels
     resolved = resolve_ratios(graph, ratios)
-    if scores is None:
+    if scores is not None and strategy == "greedy":
+        raise ValueError("strategy 'greedy' scores what is left of each filter by itself: leave scores= out")
+    if scores is not None:
+        scores = {graph.find(layer): own for layer, own in scores.items()}
+    else:
         scores = score_filters(graph, criterion, data=data, layers=list(resolved), seed=seed)
     _check_scores(graph, scores, resolved)
     alive = torch.ones(len(channels.root), dtype=torch.bool)
@@ -195,9 +200,13 @@ def make_plan(
 def _check_scores(graph: ChannelGraph, scores: Mapping[str, Tensor], layers: Iterable[str]) -> None:
     for layer in layers:
         size = len(graph.numbers[layer])
-        if layer not in scores or scores[layer].shape != (size,):
-            given = "none" if layer not in scores else f"a tensor of shape {tuple(scores[layer].shape)}"
+        own = scores.get(layer)
+        if not isinstance(own, Tensor) or own.shape != (size,):
+            given = f"a tensor of shape {tuple(own.shape)}" if isinstance(own, Tensor) else type(own).__name__
+            given = "none" if own is None else given
             raise ValueError(f"scores must hold one number for each of the {size} filters of {layer}; got {given}")
+        if not own.is_meta and bool(own.isnan().any()):
+            raise ValueError(f"scores of {layer} hold {int(own.isnan().sum())} NaN: such filters have no rank")
 
 
 def _score_what_is_left(graph: ChannelGraph, layer: str, criterion: str, alive: Tensor) -> Tensor:

@@ -18,9 +18,11 @@ from prunelab.criteria import IMAGE_CRITERIA, score_filters
 from prunelab.data import DataSplits
 from prunelab.forks import ForkedNetwork
 from prunelab.graph import ChannelGraph, Group, trace
-from prunelab.plan import PruningPlan, make_plan
+from prunelab.numbering import NORMS
+from prunelab.plan import PruningPlan, check_ratio, make_plan
 from prunelab.progress import watch
 from prunelab.store import Place, Store
+from prunelab.symbolic import copy_with, like_model, trace_forward
 from prunelab.training import check_outputs
 
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # Li et al. 2017, Fig. 2(b)
@@ -62,7 +64,8 @@ def measure_sensitivity(
     criterion, order, seed: which filters go, as in `make_plan`.
     store: a file that takes each count as it comes. Stopped and called again with it, only what is missing is
         measured; it may hold other networks and data, and be shared by several processes.
-    batch_size: images at once, which bounds the memory; None picks it by their size and the device.
+    batch_size: images at once, which bounds the memory; None picks it by their size and the device. Counts are
+        kept by batches: with another batch size, all is measured again.
     progress: show how far it is. on_progress: called with (done, total) after each network has seen a batch.
 
     Columns: layer, ratio (asked), removed, filters, correct, total, accuracy, loss (mean cross-entropy),
@@ -77,6 +80,7 @@ def measure_sensitivity(
     """
     split = data.val if isinstance(data, DataSplits) else data
     total = _check_images(images, split)
+    _check_batches(model, batch_size)
     graph = trace(model, torch.zeros(1, 3, split.image_size, split.image_size))
     curves = _make_curves(graph, layers, ratios, criterion, order, data, seed)
     device = next(model.parameters()).device
@@ -116,6 +120,18 @@ def _check_images(images: int | None, split: Split | FileSplit) -> int:
     return images
 
 
+def _check_batches(model: nn.Module, batch_size: object) -> None:
+    """ValueError for a batch size that is none, or a model for which an image's answer depends on the others."""
+    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
+        raise ValueError(f"batch_size must be a whole number, 1 or more; got {batch_size!r}")
+    for name, module in model.named_modules():
+        if isinstance(module, NORMS) and module.running_mean is None:
+            raise ValueError(
+                f"{name} is a batch norm without running statistics: what it makes of an image depends on the others of "
+                "its batch, so the accuracy is no property of the network. Train it with track_running_stats=True"
+            )
+
+
 def _make_curves(
     graph: ChannelGraph,
     layers: Sequence[str] | None,
@@ -126,6 +142,10 @@ def _make_curves(
     seed: int,
 ) -> list[Curve]:
     layers = [layers] if isinstance(layers, str) else layers
+    if layers is not None and not layers:
+        raise ValueError("layers is empty: name some, or leave it out for all")
+    for ratio in (ratios := list(ratios) if isinstance(ratios, Iterable) else [ratios]):
+        check_ratio("ratios", ratio)
     names: Iterable[str] = [g.leader for g in graph.groups if g.prunable] if layers is None else layers
     groups = {name: graph.select(name) for name in names}  # all names are checked before anything is measured
     if not any(groups.values()):
@@ -146,7 +166,14 @@ def _make_curves(
 
 def _describe(model: nn.Module, data: Any, split: Any, criterion: str, order: str, seed: int) -> dict[str, Any]:
     """What the counts of a store must agree with to be taken for this network and these images."""
-    about = {"weights": hash_tensors(model.state_dict()), "data": _hash_split(split)}
+    inputs = (torch.zeros(1, 3, split.image_size, split.image_size),)
+    skeleton = copy_with(model, lambda tensor: tensor).eval()
+    forward = f"{skeleton!r} {trace_forward(skeleton, tuple(like_model(model, x) for x in inputs)).code}"
+    about = {
+        "weights": hash_tensors(model.state_dict()),
+        "forward": hashlib.blake2b(forward.encode(), digest_size=8).hexdigest(),
+        "data": _hash_split(split),
+    }
     if criterion in IMAGE_CRITERIA and isinstance(data, DataSplits):
         about["scored_on"] = _hash_split(data.train)
     return {**about, "criterion": criterion, "order": order, "seed": seed}

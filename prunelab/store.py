@@ -31,8 +31,10 @@ class Store:
     def _read(self, path: Path) -> None:
         if path.is_dir():
             raise ValueError(f"{path} is a folder; a store is a file, such as {path / 'sensitivity.jsonl'}")
-        whole = [record for record in map(_parse, path.read_bytes().splitlines()) if record is not None]
-        if not whole and path.stat().st_size > 1000:
+        lines = [line for line in path.read_bytes().splitlines() if line.strip()]
+        whole = [record for record in map(_parse, lines) if record is not None]
+        torn = b'{"' + next(iter(self.about), "").encode()  # what a first line begins with that was not finished
+        if lines and not whole and not (len(lines) == 1 and (lines[0].startswith(torn) or torn.startswith(lines[0]))):
             raise ValueError(f"{path} is not a store of measurements (JSON lines); name another file")
         for record in whole:
             if all(record.get(key) == value for key, value in self.about.items()):
@@ -62,4 +64,10 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         record = json.loads(line)
     except ValueError:
         return None
-    return record if isinstance(record, dict) and {*PLACE, "correct", "loss"} <= record.keys() else None
+    if not isinstance(record, dict) or not {*PLACE, "correct", "loss"} <= record.keys():
+        return None
+    numbers = [record[key] for key in ("removed", "start", "correct", "stop")]
+    if not isinstance(record["layer"], str) or any(type(n) is not int for n in numbers):
+        return None
+    fits = isinstance(record["loss"], float | int) and 0 <= record["correct"] <= record["stop"] - record["start"]
+    return record if fits else None

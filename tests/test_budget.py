@@ -161,6 +161,7 @@ def test_what_came_of_it(model, digits, graph, found):
         assert table.loc[name, "flops_left"] <= 0.8
     assert table.loc["chosen", "predicted"] == choices["chosen"].predicted["accuracy"]
     assert pd.isna(table.loc["uniform", "predicted"])
+    assert len(compare_ratios(model, digits, {"taylor": {"stage1": 0.3}}, criterion="mean_mean")) == 1
     assert table.loc["chosen", "accuracy"] > table.loc["uniform", "accuracy"]
 
 
@@ -172,6 +173,10 @@ def test_bad_input(graph, found):
     for wrong in (0, -1, "0.7", True, float("nan")):
         with pytest.raises(ValueError, match="max_flops must be a number above 0"):
             choose_ratios(found, graph, max_flops=wrong)
+    with pytest.raises(ValueError, match="a fraction that may be left is at most 1"):
+        choose_ratios(found, graph, max_flops=2)
+    with pytest.raises(ValueError, match="choices maps names to ratios"):
+        compare_ratios(graph.model, None, {"*": 0.2})
     with pytest.raises(ValueError, match="per must be 'layer' or 'stage'"):
         choose_ratios(found, graph, max_flops=0.7, per="block")
     with pytest.raises(ValueError, match=r"this one has no \['correct', 'loss'"):

@@ -56,6 +56,7 @@ def all_charts(graph):
         ),
         "choices": charts.choices(COMPARED),
         "latency": charts.latency(TIMED),
+        "latency of one's own": charts.latency(TIMED.drop(columns=["recipe", "device", "threads"])),
         "learning_curves": charts.learning_curves(HISTORY),
         "tradeoff": charts.tradeoff(ROWS),
     }

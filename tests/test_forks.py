@@ -85,8 +85,16 @@ class InPlace(nn.Module):
 
 def test_what_is_written_in_place_is_whole_for_each_plan():
     torch.manual_seed(0)
-    _, forks = check(InPlace().eval(), X, keys=["b"], ratios=(0.2, 0.5, 0.9))
+    check(InPlace().eval(), X, keys=["b"], ratios=(0.2, 0.5, 0.9))
+
+
+def test_what_the_reader_makes_may_be_written_to():
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True), nn.Conv2d(8, 4, 3), nn.ReLU(inplace=True)
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    _, forks = check(model, X, keys=["0"], ratios=(0.2, 0.5, 0.8))
     assert forks[0].copied
+    assert not forks[0].plans
 
 
 def test_maps_that_grow_are_read_once(make_model):
@@ -163,3 +171,74 @@ def test_a_network_that_draws_is_said():
     model = Draws().eval()
     with pytest.raises(ValueError, match="Draws gives other outputs when its operators are run one by one"):
         ForkedNetwork(model, trace(model, X[:1])).check(X)
+
+
+class Writes(nn.Module):
+    """Writes in place, after the pruned layer, to what was made before it: by itself or through another name."""
+
+    def __init__(self, write):
+        super().__init__()
+        self.write, self.same = write, nn.Identity()
+        self.a, self.b, self.c = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x):
+        h = self.a(x).sigmoid()
+        early = self.same(h)
+        p = self.c(self.b(h).relu())
+        self.write(h, early)
+        return self.fc((h + p).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda h, early: early.add_(2.0),
+        lambda h, early: h.detach().mul_(3),
+        lambda h, early: h.view(h.size(0), 8, -1).add_(1.0),
+        lambda h, early: h[:, :, 0].add_(2.0),
+        lambda h, early: torch.mul(h, 2, out=h),
+    ],
+)
+def test_what_is_written_through_another_name_is_not_shared(write):
+    torch.manual_seed(0)
+    model = Writes(write).eval()
+    graph = trace(model, X[:1])
+    plans = [make_plan(graph, {"b": ratio}) for ratio in (0.2, 0.5)]
+    network = ForkedNetwork(model, graph)
+    forks = [network.fork([graph.group_of("b")], plans)]
+    for fork, plan, logits in network.logits(X, forks):
+        truth = prune(model, plans[plan], graph=graph) if fork >= 0 else model
+        with torch.no_grad():
+            assert near(logits, truth(X))
+
+
+class Flattens(nn.Module):
+    """Flattens by `view`, which only torch's usual memory format allows; has a convolution that is not used."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.aux = nn.Conv2d(3, 8, 3, 2), nn.Conv2d(8, 6, 3, 3), nn.Conv2d(8, 4, 1)
+        self.fc = nn.Linear(6 * 25, 4)
+
+    def forward(self, x):
+        x = self.a(x).relu()
+        self.aux(x)
+        x = self.b(x)
+        return self.fc(x.view(x.size(0), -1))
+
+
+def test_a_view_of_maps_takes_the_usual_format():
+    torch.manual_seed(0)
+    model = Flattens().eval()
+    graph = trace(model, X[:1])
+    names = [g.leader for g in graph.groups if g.prunable]
+    assert "aux" in names
+    plans = {name: [make_plan(graph, {name: ratio}) for ratio in (0.2, 0.5)] for name in names}
+    network = ForkedNetwork(model, graph)
+    assert near(network.check(X), model(X))
+    assert network.format == torch.contiguous_format
+    forks = [network.fork([graph.group_of(name)], plans[name]) for name in names]
+    for fork, plan, logits in network.logits(X, forks):
+        truth = prune(model, plans[names[fork]][plan], graph=graph) if fork >= 0 else model
+        assert near(logits, truth(X))

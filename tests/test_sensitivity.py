@@ -225,3 +225,39 @@ def test_images_read_from_disk(model, tmp_path):
     expected = evaluate(prune(model, make_plan(graph, {"conv_2": 0.5})), data.val)
     assert every["correct"].iloc[-1] == expected.correct
     assert every["loss"].iloc[-1] == pytest.approx(expected.loss, rel=1e-4)
+
+
+def test_a_store_tells_forwards_apart(digits, tmp_path):
+    torch.manual_seed(0)
+    model = shake(load_model("resnet20"))
+    how = dict(layers=["conv_2"], ratios=[0.5], images=20, store=tmp_path / "counts.jsonl")
+    measure_sensitivity(model, digits, **how)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eps = 0.5  # the same weights, another network
+    steps = []
+    other = measure_sensitivity(model, digits, on_progress=lambda done, total: steps.append(total), **how)
+    assert len(steps) == 2
+    del how["store"]
+    assert other["loss"].equals(measure_sensitivity(model, digits, **how)["loss"])
+
+
+def test_norms_that_mix_a_batch_are_refused(digits):
+    model = load_model("resnet20")
+    model.bn1 = torch.nn.BatchNorm2d(16, track_running_stats=False)
+    with pytest.raises(ValueError, match="bn1 is a batch norm without running statistics"):
+        measure_sensitivity(model, digits, layers=["conv_2"])
+
+
+def test_more_bad_input(model, digits):
+    with pytest.raises(ValueError, match="batch_size must be a whole number, 1 or more; got -1"):
+        measure_sensitivity(model, digits, batch_size=-1)
+    with pytest.raises(ValueError, match="layers is empty"):
+        measure_sensitivity(model, digits, layers=[])
+    with pytest.raises(ValueError, match=r"the ratio of 'ratios' must be a number in \[0, 1\)"):
+        measure_sensitivity(model, digits, ratios=["a"])
+    graph = trace(model, torch.zeros(1, 3, 32, 32))
+    with pytest.raises(ValueError, match="hold 16 NaN: such filters have no rank"):
+        make_plan(graph, {"conv_2": 0.5}, scores={"conv_2": torch.full((16,), float("nan"))})
+    with pytest.raises(ValueError, match="leave scores= out"):
+        make_plan(graph, {"conv_2": 0.5}, scores={}, strategy="greedy")

@@ -47,7 +47,7 @@ def test_two_writers_at_once(tmp_path):
     path = tmp_path / "counts.jsonl"
     code = (
         "import sys; from prunelab.store import Store; store = Store(sys.argv[1], {'writer': sys.argv[2]})\n"
-        "for i in range(2000): store.add(('conv1', i, 0, 100), i, 0.5)"
+        "for i in range(2000): store.add(('conv1', i, 0, 100), i % 100, 0.5)"
     )
     writers = [subprocess.Popen([sys.executable, "-c", code, str(path), name]) for name in "ab"]
     assert [writer.wait() for writer in writers] == [0, 0]
@@ -66,6 +66,21 @@ def test_a_file_of_something_else_is_refused_and_untouched(tmp_path):
     path.write_text("layer,ratio\n" + "conv_1,0.5\n" * 200)
     with pytest.raises(ValueError, match="is not a store of measurements"):
         Store(path, ABOUT)
+    small = tmp_path / "settings.json"
+    small.write_text('{\n "x": 1\n}')
+    with pytest.raises(ValueError, match="is not a store of measurements"):
+        Store(small, ABOUT)
     with pytest.raises(ValueError, match=r"is a folder; a store is a file"):
         Store(tmp_path, ABOUT)
     assert path.read_text().startswith("layer,ratio")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"correct": None}, {"correct": 101}, {"layer": ["a"]}, {"loss": "x"}, {"start": 0.5}]
+)
+def test_a_line_with_a_wrong_value_is_passed_over(tmp_path, wrong):
+    path = tmp_path / "counts.jsonl"
+    Store(path, ABOUT).add(A, 90, 1.0)
+    line = json.loads(path.read_text())
+    path.write_text(path.read_text() + json.dumps({**line, "layer": "conv9", **wrong}) + "\n")
+    assert Store(path, ABOUT).found == {A: (90, 1.0)}
