@@ -168,7 +168,8 @@ def overlap(compared: pd.DataFrame) -> Chart:
 
 def choices(compared: pd.DataFrame) -> Chart:
     """Accuracy against the multiply-adds that are left, for several choices of ratios. `compare_ratios` in."""
-    base = alt.Chart(compared).encode(
+    shown = ["choice", "flops_left", "params_left", "accuracy", "accuracy_low", "accuracy_high"]
+    base = alt.Chart(compared[shown]).encode(  # `predicted` may be empty, which JSON has no number for
         x=alt.X("flops_left:Q", title="multiply-adds left", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
         color=alt.Color("choice:N", title="ratios", sort=None),
     )

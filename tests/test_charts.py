@@ -1,4 +1,5 @@
 import io
+import json
 
 import pandas as pd
 import pytest
@@ -32,7 +33,8 @@ LAYERS = pd.concat(
 LAYERS.attrs["refused"] = {"conv1": "its maps are added to others"}
 COMPARED = pd.DataFrame(
     {"choice": ["uniform", "chosen"], "flops_left": [0.7, 0.69], "params_left": [0.6, 0.8], "accuracy": [0.5, 0.7],
-     "accuracy_low": [0.4, 0.6], "accuracy_high": [0.6, 0.8]}
+     "accuracy_low": [0.4, 0.6], "accuracy_high": [0.6, 0.8],
+     "predicted": [None, 0.9]}
 )  # fmt: skip
 TIMED = pd.DataFrame(
     {"recipe": "r", "model": ["whole", "pruned"] * 2, "batch": [1, 1, 128, 128], "format": "contiguous", "median_ms": [2.0, 1.5, 90, 60],
@@ -68,6 +70,7 @@ def test_every_chart_is_drawn(graph):
         assert picture.width > 300, name
         assert sum(count > 0 for count in picture.convert("L").histogram()) > 8, name  # not blank
         assert chart.to_dict()["title"], name
+        json.dumps(chart.to_dict(), allow_nan=False)
 
 
 def test_charts_show_without_a_network_and_the_same_each_time(graph):
