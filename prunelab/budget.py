@@ -101,6 +101,11 @@ def _check_budget(name: str, limit: object) -> float:
     return float(limit)
 
 
+def _as_number(limit: float, whole: float) -> float:
+    """A budget in multiply-adds or parameters: a limit of up to 1 is a fraction of the whole."""
+    return limit if limit > 1 else limit * whole
+
+
 def _whole_accuracy(sensitivity: pd.DataFrame) -> float:
     missing = {"layer", "ratio", "removed", "correct", "total", "loss"} - set(sensitivity.columns)
     if missing or sensitivity.empty:
@@ -190,7 +195,7 @@ class _Search:
         return {"flops": pairs @ self.positions, "params": pairs @ self.kernels + out @ self.bias}
 
     def solve(self, limits: Mapping[str, float]) -> ChosenRatios:
-        budgets = {name: limit if limit > 1 else limit * self.start[name][0] for name, limit in limits.items()}
+        budgets = {name: _as_number(limit, self.start[name][0]) for name, limit in limits.items()}
         most = [len(choice.ratios) - 1 for choice in self.choices]
         least = self._costs(self._narrow(most)[None])
         for name, budget in budgets.items():
@@ -271,11 +276,13 @@ class _Search:
 def _meet_latency(search: _Search, limits: dict[str, float], latency: float, batch: int) -> ChosenRatios:
     """The most multiply-adds with which the network was measured to be fast enough, by halving."""
     model, graph = search.graph.model, search.graph
+    whole = search.start["flops"][0]
+    most = _as_number(limits.get("flops", 1.0), whole)
     low, high, best, fastest = 0.0, 1.0, None, 1.0
     for _ in range(7):
         share = (low + high) / 2
         try:
-            ratios = search.solve({**limits, "flops": min(share, limits.get("flops", 1.0))})
+            ratios = search.solve({**limits, "flops": min(share * whole, most)})
         except ValueError:  # beyond what was measured
             low = share
             continue
@@ -285,8 +292,8 @@ def _meet_latency(search: _Search, limits: dict[str, float], latency: float, bat
             graph.input_shapes[0][1:],
             device=next(model.parameters()).device,
             batch=batch,
-        ).set_index("model")["median_ms"]
-        measured = float(times["pruned"] / times["whole"])
+        ).set_index("model")["time_left"]
+        measured = float(times["pruned"])
         fastest = min(fastest, measured)
         if measured <= latency:
             ratios.predicted["latency"] = measured
@@ -307,8 +314,7 @@ def uniform_ratios(graph: ChannelGraph, *, max_flops: float, align: int = 1) -> 
     max_flops: as in `choose_ratios`. Raises ValueError where 99.9 % of the filters are not enough.
     """
     limit = _check_budget("max_flops", max_flops)
-    whole = int(measure_cost(graph)["flops"].sum())
-    budget = limit if limit > 1 else limit * whole
+    budget = _as_number(limit, int(measure_cost(graph)["flops"].sum()))
 
     def fits(step: int) -> bool:
         return (

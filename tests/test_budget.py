@@ -129,12 +129,14 @@ def test_the_measured_time(graph, found, monkeypatch):
     def time(models, shape, **how):
         left = [sum(p.numel() for p in m.parameters()) for m in models.values()]
         asked.append(tuple(shape))
-        return pd.DataFrame({"model": list(models), "median_ms": [1.0, 0.5 + 0.5 * left[1] / left[0]]})
+        return pd.DataFrame({"model": list(models), "time_left": [1.0, 0.5 + 0.5 * left[1] / left[0]]})
 
     monkeypatch.setattr(module, "measure_latency", time)
     ratios = choose_ratios(found, graph, max_latency=0.85)
     assert ratios.predicted["latency"] <= 0.85
     assert set(asked) == {(3, 32, 32)}
+    both = choose_ratios(found, graph, max_latency=0.99, max_flops=25_000_000)  # a number beside a fraction
+    assert total_cost(graph, make_plan(graph, both)).loc["after", "flops"] <= 25_000_000
     with pytest.raises(ValueError, match=r"max_latency=0.5 was not met: the fastest network measured took 6"):
         choose_ratios(found, graph, max_latency=0.5)
 
