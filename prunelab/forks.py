@@ -37,17 +37,17 @@ IN_PLACE = ("setitem", "iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", 
 class Fork:
     """Plans that prune the same layers: where in the forward the network begins and ceases to differ, and what does."""
 
-    pause: int  # the whole network has run up to this node when the plans take over
-    start: int  # the first node that they run by themselves
-    end: int  # the one after the last that they change
-    tensors: tuple[str, ...]  # those that get smaller
-    modules: tuple[str, ...]  # those that run and change
-    copied: bool  # whether what the reader makes is written to in place
-    alive: tuple[Tensor, ...]  # for each plan, which labels are left
+    pause: int = 0  # the whole network has run up to this node when the plans take over
+    start: int = 0  # the first node that they run by themselves
+    end: int = 0  # the one after the last that they change
+    tensors: tuple[str, ...] = ()  # those that get smaller
+    modules: tuple[str, ...] = ()  # those that run and change
+    alive: tuple[Tensor, ...] = ()  # for each plan, which labels are left
     maps: fx.Node | None = None  # what a plan reads only in part is made here, by the whole network …
     labels: Tensor | None = None  # … and has these labels
     reader: fx.Node | None = None  # the convolution that alone reads it, just before `start`
-    plans: tuple[PruningPlan, ...] = ()  # where the trace holds numbers that they change, so that all must run anew
+    copied: bool = False  # whether what it makes is written to in place
+    plans: tuple[PruningPlan, ...] = ()  # instead of all that: plans that share nothing, and run from the first node
 
     def only(self, plans: Sequence[int]) -> "Fork":
         """The fork of some of the plans."""
@@ -86,13 +86,13 @@ class ForkedNetwork:
         modules = {name.rpartition(".")[0] for name in tensors} | counting
         at = [i for i, n in enumerate(nodes) if n.target in (modules if n.op == "call_module" else tensors)]
         if counting - {str(node.target) for node in nodes if node.op == "call_module"}:  # read by a forward's own code
-            return Fork(0, 0, len(nodes), (), (), False, (), plans=tuple(plans))
-        fork = Fork(at[0], at[0], at[-1] + 1, (), (), False, tuple(self.graph.alive(plan.keep) for plan in plans))
+            return Fork(plans=tuple(plans))
+        fork = Fork(at[0], at[0], at[-1] + 1, alive=tuple(self.graph.alive(plan.keep) for plan in plans))
         if len(groups) == 1 and len(groups[0].layers) == 1:
             fork = self._skip_producer(fork, at, channels.made[groups[0].leader])
         written = {source for i in range(fork.start, len(nodes)) for source in self.run.writes(i, fork.start)}
         if written - {fork.reader, fork.maps}:  # the plans would spoil it for one another
-            return Fork(0, 0, len(nodes), (), (), False, (), plans=tuple(plans))
+            return Fork(plans=tuple(plans))
         rest = [i for i in at if i >= fork.start]
         called = {str(nodes[i].target) for i in rest if nodes[i].op == "call_module"}
         read = {str(nodes[i].target) for i in rest}
@@ -113,7 +113,7 @@ class ForkedNetwork:
         """
         nodes = self.run.nodes
         node, chain = nodes[at[0]], [at[0]]
-        if node.op != "call_module" or self.run.kind(node) not in CONVS or not node.users:
+        if node.op != "call_module" or self.run.kind(node) not in CONVS:
             return fork
         while len(node.users) == 1:
             follower = next(iter(node.users))
@@ -122,9 +122,8 @@ class ForkedNetwork:
             node = follower
             chain.append(nodes.index(node))
         last = chain[-1]
-        if any(i < last and i not in chain for i in at):  # a parameter's own node may come early
-            return fork
-        if not node.users:
+        early = any(i < last and i not in chain for i in at)  # a parameter's own node may come early
+        if early or not node.users:
             return fork
         fork = replace(fork, pause=last + 1, start=last + 1, maps=node, labels=labels)
         reader = next(iter(node.users))
@@ -294,10 +293,8 @@ class _Run(fx.Interpreter):
             in_place = node.op in ("call_function", "call_method") and (
                 name.endswith("_") or name in IN_PLACE or flagged
             )
-        found = []
-        todo = [*node.all_input_nodes[:1], *_nodes_in(node.kwargs.get("out"))] if in_place else []
-        if node.kwargs.get("out") is not None:
-            todo = _nodes_in(node.kwargs["out"])
+        found, todo = [], list(node.all_input_nodes[:1]) if in_place else []
+        fx.node.map_arg(node.kwargs.get("out"), todo.append)
         while todo:
             source = todo.pop()
             if self.nodes.index(source) < start:
@@ -305,12 +302,6 @@ class _Run(fx.Interpreter):
             elif self.kind(source) not in FRESH:  # perhaps a view of what went in
                 todo += source.all_input_nodes
         return found
-
-
-def _nodes_in(value: Any) -> list[fx.Node]:
-    found: list[fx.Node] = []
-    fx.node.map_arg(value, found.append)
-    return found
 
 
 def _select_maps(maps: Tensor, some: Tensor, memory_format: torch.memory_format) -> Tensor:

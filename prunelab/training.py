@@ -207,6 +207,8 @@ def _train_epoch(
 
 def check_outputs(logits: Tensor, split: Split | FileSplit) -> None:
     """ValueError unless a model's outputs are logits of at least the classes that the split has."""
+    if not isinstance(logits, Tensor):
+        raise ValueError(f"the model returns a {type(logits).__name__}; it must return logits (n, classes) alone")
     classes = int(split.labels.max()) + 1
     if logits.ndim != 2 or logits.shape[1] < classes:
         raise ValueError(

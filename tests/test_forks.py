@@ -62,8 +62,8 @@ def test_every_block(block, head, number):
     model = Drawn([(block, number), (Plain, 3)], head).float().eval()
     small = X[..., ::4, ::4]
     graph = trace(model, small[:1])
-    if any(group.prunable for group in graph.groups):
-        check(model, small, ratios=(0.2, 0.6, 0.9), stack=2)
+    assert any(group.prunable for group in graph.groups)
+    check(model, small, ratios=(0.2, 0.6, 0.9), stack=2)
 
 
 class InPlace(nn.Module):

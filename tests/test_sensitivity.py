@@ -249,9 +249,25 @@ def test_norms_that_mix_a_batch_are_refused(digits):
         measure_sensitivity(model, digits, layers=["conv_2"])
 
 
+class Two(torch.nn.Module):
+    """Returns its logits and more."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.fc = torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 4, 3), torch.nn.Linear(4, 10)
+
+    def forward(self, x):
+        x = self.fc(self.b(self.a(x)).mean((2, 3)))
+        return x, x.softmax(1)
+
+
 def test_more_bad_input(model, digits):
     with pytest.raises(ValueError, match="batch_size must be a whole number, 1 or more; got -1"):
         measure_sensitivity(model, digits, batch_size=-1)
+    with pytest.raises(ValueError, match="the model returns a tuple; it must return logits"):
+        measure_sensitivity(Two(), digits)
+    with pytest.raises(ValueError, match="the model returns a tuple; it must return logits"):
+        evaluate(Two(), digits.val)
     with pytest.raises(ValueError, match="layers is empty"):
         measure_sensitivity(model, digits, layers=[])
     with pytest.raises(ValueError, match=r"the ratio of 'ratios' must be a number in \[0, 1\)"):
