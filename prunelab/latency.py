@@ -48,9 +48,11 @@ def measure_latency(
 
     >>> measure_latency({"whole": model, "pruned": prune(model, plan)}, (3, 32, 32), batch=128)
     """
-    for name, value in (("batch", batch), ("repeats", repeats)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number, 1 or more; got {value!r}")
+    for name, value, least in (("batch", batch, 1), ("repeats", repeats, 1), ("warm_up", warm_up, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be a whole number, {least} or more; got {value!r}")
+    if not isinstance(model, nn.Module | Mapping):
+        raise ValueError(f"measure_latency takes a model, or {{name: model}}, not a {type(model).__name__}")
     where = pick_device(device)
     models = dict(model) if isinstance(model, Mapping) else {"model": model}
     if not models:
@@ -97,7 +99,13 @@ def _row(
 
 def _count_flops(model: nn.Module, images: torch.Tensor) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(images)
+        try:
+            model(images)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{type(model).__name__} does not take an image of shape {tuple(images.shape[1:])} "
+                f"({str(error).splitlines()[0]}); input_shape is that of one image, without the batch: (3, 32, 32)"
+            ) from error
     return counter.get_total_flops() // 2  # torch counts a multiply-add as two
 
 
@@ -131,6 +139,10 @@ def time_recipes(
 
     >>> time_recipes(["vgg16-pruned-a", "resnet56-pruned-b"], batches=[1])
     """
+    recipes = [recipes] if isinstance(recipes, str) else recipes
+    for what, given in (("recipes", recipes), ("batches", batches), ("aligns", aligns), ("formats", formats)):
+        if isinstance(given, str) or not isinstance(given, Sequence) or not given:
+            raise ValueError(f"{what} must be a list that is not empty; got {given!r}")
     where, frames = pick_device(device), []
     for name in recipes:
         recipe = load_recipe(name)

@@ -27,6 +27,13 @@ class Store:
         self.found: dict[Place, tuple[int, float]] = {}
         if self.path is not None and self.path.exists():
             self._read(self.path)
+        elif self.path is not None:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:  # said before anything is measured
+                raise ValueError(
+                    f"a store cannot be made at {self.path}: {error.strerror}; name another file"
+                ) from error
 
     def _read(self, path: Path) -> None:
         if path.is_dir():
@@ -46,7 +53,6 @@ class Store:
         if self.path is None:
             return
         record = {**self.about, **dict(zip(PLACE, place, strict=True)), "correct": correct, "loss": loss}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             size = os.fstat(file).st_size

@@ -85,5 +85,17 @@ def test_bad_input():
         measure_latency(load_model("resnet20"), (3, 32, 32), batch=0)
     with pytest.raises(ValueError, match="unknown memory format 'nhwc'"):
         time_recipes(["vgg16-pruned-a"], formats=["nhwc"])
+    with pytest.raises(ValueError, match=r"warm_up must be a whole number, 0 or more; got -1"):
+        measure_latency(load_model("resnet20"), (3, 32, 32), warm_up=-1)
+    with pytest.raises(ValueError, match=r"takes a model, or \{name: model\}, not a list"):
+        measure_latency([load_model("resnet20")], (3, 32, 32))
+    with pytest.raises(ValueError, match=r"does not take an image of shape \(1, 3, 32, 32\) .* without the batch"):
+        measure_latency(load_model("resnet20"), (1, 3, 32, 32))
+    with pytest.raises(ValueError, match="unknown recipe 'digits-quik'; did you mean 'digits-quick'"):
+        time_recipes("digits-quik")
+    with pytest.raises(ValueError, match=r"recipes must be a list that is not empty; got \[\]"):
+        time_recipes([])
+    with pytest.raises(ValueError, match="batches must be a list that is not empty; got 1"):
+        time_recipes(["vgg16-pruned-a"], batches=1)
     with pytest.raises(ValueError, match="there is no model to measure"):
         measure_latency({}, (3, 32, 32))

@@ -70,6 +70,8 @@ def test_a_file_of_something_else_is_refused_and_untouched(tmp_path):
     small.write_text('{\n "x": 1\n}')
     with pytest.raises(ValueError, match="is not a store of measurements"):
         Store(small, ABOUT)
+    with pytest.raises(ValueError, match=r"a store cannot be made at .*table.csv/counts.jsonl: .*; name another file"):
+        Store(path / "counts.jsonl", ABOUT)
     with pytest.raises(ValueError, match=r"is a folder; a store is a file"):
         Store(tmp_path, ABOUT)
     assert path.read_text().startswith("layer,ratio")

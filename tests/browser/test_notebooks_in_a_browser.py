@@ -1,0 +1,17 @@
+import os
+
+import pytest
+from jupyter_page import run_all
+from playwright.sync_api import expect
+
+
+@pytest.mark.parametrize(("name", "charts"), [("sensitivity", 3), ("latency", 1)])
+def test_its_charts_are_drawn_without_a_network(jupyter, page, name, charts):
+    page.set_viewport_size({"width": 1280, "height": 6000})  # cells out of sight may not be in the page
+    run_all(page, jupyter, f"{name}.ipynb")
+    expect(page.locator(".jp-RenderedVegaCommon5 .vega-embed")).to_have_count(charts)
+    assert page.locator('[data-mime-type="application/vnd.jupyter.error"]').count() == 0
+    if folder := os.environ.get("PRUNELAB_SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/{name}.png")
+    assert not page.blocked
+    assert not [e for e in page.errors if "favicon" not in e], page.errors
