@@ -131,7 +131,7 @@ def _list_choices(sensitivity: pd.DataFrame, graph: ChannelGraph, per: str, alig
             owner[group.leader] = str(name)
         curve = curve.sort_values("ratio").set_index("ratio")
         rises = np.maximum.accumulate(np.nan_to_num(curve["loss"] - curve["loss"].iloc[0], nan=1e9).clip(0, 1e9))
-        shares = (curve["correct"] + 0.5) / (curve["correct"].iloc[0] + 0.5)  # never 0
+        shares = np.minimum.accumulate((curve["correct"] + 0.5) / (curve["correct"].iloc[0] + 0.5))  # never 0
         curves[str(name)] = pd.DataFrame({"rise": rises, "share": shares}, curve.index)
     if per == "stage":
         curves = _join_stages(curves, owner, graph)
@@ -270,7 +270,7 @@ class _Search:
         total = total_cost(self.graph, make_plan(self.graph, ratios, align=self.align))
         left = {name: int(total[name]["after"]) / int(total[name]["before"]) for name in ("flops", "params")}
         shares = [c.shares[level] for c, level in zip(self.choices, levels, strict=True)]
-        return ChosenRatios(ratios, {"accuracy": min(1.0, float(self.accuracy * math.prod(shares))), **left})
+        return ChosenRatios(ratios, {"accuracy": float(self.accuracy * math.prod(shares)), **left})
 
 
 def _meet_latency(search: _Search, limits: dict[str, float], latency: float, batch: int) -> ChosenRatios:

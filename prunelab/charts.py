@@ -151,7 +151,7 @@ def overlap(compared: pd.DataFrame) -> Chart:
         y=alt.Y("other:N", sort=names, title=None),
         tooltip=["one:N", "other:N", alt.Tooltip("overlap:Q", format=".0%")],
     )
-    scale = alt.Scale(domain=[0, 1], range=["#ffffff", COLOURS["kept"]])
+    scale = alt.Scale(domain=[0, 1], range=["#ffffff", COLOURS["kept"]], interpolate="rgb")
     squares = base.mark_rect().encode(
         color=alt.Color("overlap:Q", scale=scale, title="shared", legend=alt.Legend(format="%"))
     )
