@@ -16,6 +16,7 @@ from prunelab.numbering import CONVS, NORMS
 from prunelab.plan import PruningPlan
 from prunelab.surgery import keep_slices, prune, set_count
 from prunelab.symbolic import copy_with, like_model, trace_forward
+from prunelab.winograd import WinogradConv, suits_winograd
 
 # what treats each map by itself, in evaluation mode
 EACH_MAP = {
@@ -74,6 +75,11 @@ class ForkedNetwork:
         self.model = fold_norms(model, inputs).to(memory_format=self.format)
         self.graph = trace(self.model, inputs)
         self.run = _Run(trace_forward(self.model, tuple(like_model(self.model, x) for x in inputs)))
+        self.run.faster = {
+            name: WinogradConv(conv, layer.size[0])
+            for name, layer in self.graph.shapes.items()
+            if suits_winograd(conv := self.model.get_submodule(layer.weight.rpartition(".")[0]), layer.size)
+        }
         self.tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
 
     def fork(self, groups: Sequence[Group], plans: Sequence[PruningPlan]) -> Fork:
@@ -261,6 +267,7 @@ class _Run(fx.Interpreter):
         super().__init__(traced)
         self.nodes = list(traced.graph.nodes)
         self.parts: dict[str, Any] = {}
+        self.faster: dict[str, Any] = {}  # what computes the same as a module of the network
 
     def begin(self, *inputs: Tensor) -> None:
         self.args_iter = iter(self.module.graph.process_inputs(*inputs))  # type: ignore[union-attr,operator]
@@ -276,7 +283,10 @@ class _Run(fx.Interpreter):
         return out
 
     def fetch_attr(self, target: str) -> Any:
-        return self.parts[target] if target in self.parts else super().fetch_attr(target)
+        for own in (self.parts, self.faster):
+            if target in own:
+                return own[target]
+        return super().fetch_attr(target)
 
     def kind(self, node: fx.Node) -> Any:
         """The class of the module that a node runs, or the function or method itself."""

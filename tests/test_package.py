@@ -30,6 +30,7 @@ ORDER = [
     "cost",
     "recipe",
     "latency",
+    "winograd",
     "forks",
     "store",
     "sensitivity",
