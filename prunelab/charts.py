@@ -5,15 +5,19 @@
 
 import base64
 import io
+from collections.abc import Collection
 from typing import Any
 
 import altair as alt
 import pandas as pd
+import torch
+from torch import Tensor
 
 Chart = alt.LayerChart | alt.FacetChart
 
 # Okabe and Ito's colours, which colour-blind people tell apart; they mean the same in every chart
 COLOURS = {"kept": "#0072B2", "removed": "#D55E00", "fixed": "#999999", "before": "#999999", "after": "#0072B2"}
+MEASURES = {"flops": "multiply-adds", "params": "parameters", "memory": "bytes of maps"}
 KINDS = ["baseline", "pruned", "retrained", "scratch-E", "scratch-B"]
 KIND_COLOURS = ["#999999", "#D55E00", "#0072B2", "#009E73", "#CC79A7"]
 
@@ -44,6 +48,7 @@ def enable() -> None:
 def _render(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
     title = spec.get("title", "")
     text = title.get("text", "") if isinstance(title, dict) else title
+    text = "norms of a layer" if isinstance(text, dict) else text  # an expression
     # JupyterLab bundles Vega-Lite 5, under this name
     live = {**spec, "$schema": "https://vega.github.io/schema/vega-lite/v5.6.1.json"}
     shown: dict[str, Any] = {"application/vnd.vegalite.v5+json": live, "text/plain": f"<chart: {text}>"}
@@ -98,6 +103,7 @@ def sensitivity(measured: pd.DataFrame) -> Chart | alt.FacetChart:
     """Accuracy against the filters really removed, a line for each layer, as in Fig. 2(b), with 95 % bands.
 
     Layers of several stages get a panel for each stage, as in Fig. 6. `measure_sensitivity` in.
+    Live: the point that is clicked, its layer and ratio, is in the selection `picked`.
     """
     frame = measured.assign(share=measured["removed"] / measured["filters"]).drop_duplicates(["layer", "removed"])
     stages = len(set(frame["stage"]))
@@ -105,7 +111,8 @@ def sensitivity(measured: pd.DataFrame) -> Chart | alt.FacetChart:
     ramp = alt.Color(
         "position:O", title="layer of the stage", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(symbolOpacity=1)
     )
-    colour = ramp if panels else alt.Color("paper_name:N", title="pruned alone", sort=None)
+    plain = alt.Legend(symbolOpacity=1)
+    colour = ramp if panels else alt.Color("paper_name:N", title="pruned alone", sort=None, legend=plain)
     order = frame.drop_duplicates("layer").groupby("stage").cumcount() + 1  # first, second, … layer of its stage
     frame["position"] = frame["layer"].map(dict(zip(frame.drop_duplicates("layer")["layer"], order, strict=True)))
     base = alt.Chart(frame).encode(
@@ -119,8 +126,10 @@ def sensitivity(measured: pd.DataFrame) -> Chart | alt.FacetChart:
     low, high = (alt.Tooltip(f"accuracy_{end}:Q", title=f"95 % {end}", format=".1%") for end in ("low", "high"))
     shown = ["paper_name:N", "layer:N", "removed:Q", "filters:Q", "correct:Q", "total:Q"]
     band = base.mark_area(opacity=0.15).encode(y=alt.Y("accuracy_low:Q", scale=scale), y2="accuracy_high:Q")
-    points = base.mark_point(filled=True, size=30).encode(
-        y=y, tooltip=[*shown, alt.Tooltip("accuracy:Q", format=".1%"), low, high]
+    points = (
+        base.mark_point(filled=True, size=40)
+        .encode(y=y, tooltip=[*shown, alt.Tooltip("accuracy:Q", format=".1%"), low, high])
+        .add_params(alt.selection_point(name="picked", fields=["layer", "ratio"], toggle=False, clear=False))
     )
     chart = alt.layer(band, base.mark_line().encode(y=y), points)
     title = alt.Title("Sensitivity: each layer pruned alone", subtitle=_describe_measured(measured))
@@ -194,8 +203,7 @@ def latency(measured: pd.DataFrame) -> alt.FacetChart:
 
     On the line, time falls as multiply-adds do.
     """
-    if "recipe" not in measured:
-        measured = measured.assign(recipe="")
+    colour = alt.Color("recipe:N", title="recipe") if "recipe" in measured else alt.value(COLOURS["after"])
     images = measured["batch"].map(lambda n: "one image" if n == 1 else f"{n} images at once")
     frame = measured.assign(images=images + ", " + measured["format"])
     names = list(dict.fromkeys(frame["model"]))
@@ -212,10 +220,10 @@ def latency(measured: pd.DataFrame) -> alt.FacetChart:
     points = base.mark_point(size=90, strokeWidth=2.5).encode(
         x=x,
         y=alt.Y("time_left:Q", title="measured time left", scale=scale, axis=axis),
-        color=alt.Color("recipe:N", title="recipe"),
+        color=colour,
         shape=alt.Shape("model:N", sort=names, title="network"),
         tooltip=[
-            "recipe:N",
+            *(["recipe:N"] if "recipe" in measured else []),
             "model:N",
             "batch:Q",
             *(alt.Tooltip(f"{name}:Q", format=".1f") for name in ("median_ms", "low_ms", "high_ms")),
@@ -254,20 +262,188 @@ def learning_curves(history: pd.DataFrame) -> alt.FacetChart:
     )
 
 
-def layer_cost(cost: pd.DataFrame) -> Chart:
-    """Multiply-adds of each layer before and after, as bars in forward order. `measure_cost` in."""
-    long = cost.melt(["paper_name", "layer"], ["flops", "flops_after"], "when", "flops_")
-    long["when"] = long["when"].map({"flops": "before", "flops_after": "after"})
+def layer_cost(cost: pd.DataFrame) -> alt.VConcatChart:
+    """What each layer costs before and after, as bars in forward order. `measure_cost` (or `measure_memory`) in.
+
+    Live: the parameter `left`, {measure: {layer: what is left}}, moves the bars.
+    """
+    measures = {name: words for name, words in MEASURES.items() if name in cost}
+    left = alt.param(name="left", value=cost_left(cost))
     scale = alt.Scale(domain=["before", "after"], range=[COLOURS["before"], COLOURS["after"]])
-    base = alt.Chart(long).encode(
-        x=alt.X("paper_name:N", sort=None, title=None, axis=alt.Axis(labelAngle=-60, labelOverlap=True)),
-        y=alt.Y("flops_:Q", title="multiply-adds for one image", axis=alt.Axis(format="~s"), stack=None),
-        color=alt.Color("when:N", scale=scale, title=None, legend=alt.Legend(orient="top")),
-        tooltip=["paper_name:N", "layer:N", "when:N", alt.Tooltip("flops_:Q", title="multiply-adds", format=",")],
+    width = max(420, min(640, 16 * len(cost)))
+    panels = []
+    for name, words in measures.items():
+        last = name == list(measures)[-1]
+        axis = alt.Axis(labelAngle=-60, labelOverlap=True, labels=last, ticks=last)
+        base = (
+            alt.Chart(cost[["paper_name", "layer", name]])
+            .transform_calculate(after=f"left.{name}[datum.layer]", before=f"datum.{name}")
+            .transform_fold(["before", "after"], as_=["when", "amount"])
+            .encode(
+                x=alt.X("paper_name:N", sort=None, title=None, axis=axis),
+                y=alt.Y("amount:Q", title=words, axis=alt.Axis(format="~s", tickCount=4), stack=None),
+                color=alt.Color("when:N", scale=scale, title=None, legend=alt.Legend(orient="top", symbolOpacity=1)),
+                tooltip=["paper_name:N", "layer:N", "when:N", alt.Tooltip("amount:Q", title=words, format=",")],
+            )
+        )
+        before = base.transform_filter("datum.when == 'before'").mark_bar(opacity=0.6)
+        after = base.transform_filter("datum.when == 'after'").mark_bar(width={"band": 0.5})
+        panels.append(alt.layer(before, after).properties(width=width, height=200 if len(measures) == 1 else 120))
+    title = alt.Title("What each layer costs, for one image", subtitle="front to back; grey before, blue after")
+    return alt.vconcat(*panels, title=title, spacing=8).add_params(left)
+
+
+def cost_left(cost: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """What `layer_cost` draws as left: {measure: {layer: number}}."""
+    rows = cost.set_index("layer")
+    return {name: {str(k): int(v) for k, v in rows[f"{name}_after"].items()} for name in MEASURES if name in rows}
+
+
+def norm_lines(ranked: pd.DataFrame, layer: str = "") -> Chart:
+    """Sorted filter norms of every layer in one picture, as Fig. 2(a) has them. `rank_filters` in.
+
+    layer: the one that is drawn bold. Live: the parameter `chosen` changes it; a line that is clicked is in the
+    selection `picked`.
+    """
+    layers = list(dict.fromkeys(ranked["layer"]))
+    step = (ranked.groupby("layer")["rank"].transform("size") / 50).clip(lower=1).round().astype(int)
+    place = ranked.groupby("layer").cumcount()
+    frame = ranked.loc[(place % step == 0) | (ranked["rank"] == 1), ["layer", "paper_name", "stage", "rank", "share"]]
+    frame = frame.assign(depth=frame["layer"].map({name: i + 1 for i, name in enumerate(layers)})).round(4)
+    chosen = alt.param(name="chosen", value=layer)
+    picked = alt.selection_point(name="picked", fields=["layer"], toggle=False, clear=False)
+    colour = alt.Color(
+        "depth:Q",
+        title="conv, front to back",
+        scale=alt.Scale(scheme="viridis"),
+        legend=alt.Legend(tickMinStep=1, orient="bottom", gradientLength=250),
     )
-    before = base.transform_filter("datum.when == 'before'").mark_bar(opacity=0.6)
-    after = base.transform_filter("datum.when == 'after'").mark_bar(width={"band": 0.5})
-    return alt.layer(before, after).properties(width=max(420, 16 * len(cost)), height=200, title="Cost of each layer")
+    base = alt.Chart(frame).encode(
+        x=alt.X("rank:Q", title="filters, largest first", axis=alt.Axis(format="%")),
+        y=alt.Y("share:Q", title="norm / largest of the layer", scale=alt.Scale(domain=[0, 1])),
+        detail="layer:N",
+        tooltip=["paper_name:N", "layer:N", "stage:N"],
+    )
+    lines = base.mark_line(opacity=0.6, strokeWidth=1.5).encode(color=colour)
+    bold = base.mark_line(color="black", strokeWidth=3).transform_filter("datum.layer == chosen")
+    easy = base.mark_line(opacity=0, strokeWidth=9).add_params(picked)
+    title = alt.Title("Sorted filter norms of every conv", subtitle=["black: the layer beside it"] * bool(layer))
+    return alt.layer(lines, bold, easy).properties(width=280, height=220, title=title).add_params(chosen)
+
+
+def layer_norms(shown: dict[str, Any], most: int) -> Chart:
+    """The sorted norms of one layer, kept and removed apart, with the cut. `describe_norms` in.
+
+    most: filters of the widest layer. Live: the parameter `shown` takes what `describe_norms` says of any layer.
+    """
+    domain = ["kept", "removed", "fixed"]
+    scale = alt.Scale(domain=domain, range=[COLOURS[name] for name in domain])
+    param = alt.param(name="shown", value=shown)
+    points = (
+        alt.Chart(alt.sequence(0, most, as_="i"))
+        .transform_filter("datum.i < length(shown.scores)")
+        .transform_calculate(
+            place="datum.i + 1", score="shown.scores[datum.i]", fate="shown.fates[datum.i]",
+            filter="shown.filters[datum.i]",
+        )
+        .mark_point(filled=True, size=36, opacity=0.9)
+        .encode(
+            x=alt.X("place:Q", title="filters, largest first", axis=alt.Axis(tickMinStep=1), scale=alt.Scale(zero=True)),
+            y=alt.Y("score:Q", title="norm", scale=alt.Scale(zero=True)),
+            color=alt.Color("fate:N", scale=scale, title=None, legend=alt.Legend(orient="top")),
+            shape=alt.Shape("fate:N", scale=alt.Scale(domain=domain, range=["circle", "cross", "square"]), title=None),
+            tooltip=["filter:Q", "fate:N", alt.Tooltip("score:Q", format=".3f")],
+        )
+    )  # fmt: skip
+    cut = (
+        alt.Chart(alt.sequence(0, 1, as_="i"))
+        .transform_calculate(cut="shown.cut")
+        .transform_filter("isValid(datum.cut)")
+        .mark_rule(color=COLOURS["removed"], strokeDash=[5, 3], strokeWidth=2)
+        .encode(x="cut:Q")
+    )
+    title = alt.Title(alt.ExprRef("shown.title"), fontSize=12)
+    return alt.layer(points, cut).properties(width=290, height=240, title=title).add_params(param)
+
+
+def describe_norms(ranked: pd.DataFrame, layer: str) -> dict[str, Any]:
+    """What `layer_norms` draws of a layer: its scores, fates and cut. `rank_filters` in."""
+    own = ranked[ranked["layer"] == layer]
+    fates = own["fate"].tolist()
+    gone = fates.count("removed")
+    kept = len(fates) - gone
+    plain = gone > 0 and "removed" not in fates[:kept]
+    what = "cannot go" if "fixed" in fates else f"{gone} of {len(fates)} go"
+    return {
+        "title": f"{own['paper_name'].iloc[0]} ({layer}): {what}",
+        "scores": [round(float(score), 5) for score in own["score"]],
+        "filters": own["filter"].tolist(),
+        "fates": fates,
+        "cut": kept + 0.5 if plain else None,
+    }
+
+
+def filter_images(weight: Tensor, removed: Collection[int], *, side: int = 24) -> bytes:
+    """The filters of a first layer as a PNG: those that stay above, those that go below a line, as in Fig. 5.
+
+    weight: (filters, colours, kh, kw); of 3 colours, in colour, else the mean over them in grey. Each filter is
+    stretched to the whole range, so that its pattern shows. side: pixels of one filter.
+    """
+    from PIL import Image
+
+    pictures = weight.detach().float().cpu()
+    pictures = pictures if pictures.shape[1] == 3 else pictures.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    flat = pictures.flatten(1)
+    low, high = flat.amin(1)[:, None, None, None], flat.amax(1)[:, None, None, None]
+    tiles = ((pictures - low) / (high - low).clamp(min=1e-12) * 255).byte().permute(0, 2, 3, 1).numpy()
+    order = torch.argsort(flat.abs().sum(1), descending=True).tolist()
+    gone = set(removed)
+    rows = [[i for i in order if i not in gone], [i for i in order if i in gone]]
+    columns, gap = 24, 6
+    step = side + gap
+    heights = [-(-len(row) // columns) * step for row in rows]
+    sheet = Image.new("RGB", (min(columns, len(order)) * step + gap, sum(heights) + 12), "white")
+    top = gap
+    for row, height, colour in zip(rows, heights, (COLOURS["kept"], COLOURS["removed"]), strict=True):
+        for place, i in enumerate(row):
+            x, y = gap + place % columns * step, top + place // columns * step
+            sheet.paste(colour, (x - 2, y - 2, x + side + 2, y + side + 2))
+            sheet.paste(Image.fromarray(tiles[i]).resize((side, side), Image.Resampling.NEAREST), (x, y))
+        top += height + 6
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def coupling(coupled: pd.DataFrame) -> alt.Chart:
+    """Where in the network a layer's filters leave a gap: who leads, who is tied, who follows, who reads.
+
+    `graph.coupled(layer)` in.
+    """
+    roles = {"leader": "leads: its norms decide", "tied": "tied: loses the same filters",
+             "follows": "norm: loses entries", "reads": "reads: loses input kernels"}  # fmt: skip
+    frame = coupled.assign(part=coupled["role"].map(roles), place=range(1, len(coupled) + 1))
+    domain = list(roles.values())
+    scale = alt.Scale(domain=domain, range=["#000000", COLOURS["removed"], COLOURS["fixed"], "#E69F00"])
+    step = max(4, min(18, 600 // max(len(frame), 1)))
+    leader = coupled.loc[coupled["role"] == "leader", "module"]
+    return (
+        alt.Chart(frame)
+        .mark_rect(stroke="white")
+        .encode(
+            x=alt.X(
+                "place:O", title="modules that lose something, front to back", axis=alt.Axis(labels=False, ticks=False)
+            ),
+            y=alt.Y("part:N", sort=domain, title=None, scale=alt.Scale(domain=domain), axis=alt.Axis(labelLimit=220)),
+            color=alt.Color("part:N", scale=scale, legend=None),
+            tooltip=["module:N", "paper_name:N", "loses:N", "role:N", "why:N"],
+        )
+        .properties(
+            width=alt.Step(step),
+            height=90,
+            title=alt.Title(f"What goes with a filter of {leader.iloc[0] if len(leader) else 'this layer'}"),
+        )
+    )
 
 
 def tradeoff(rows: pd.DataFrame) -> alt.Chart:

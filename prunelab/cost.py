@@ -33,6 +33,15 @@ def measure_cost(graph: ChannelGraph, plan: PruningPlan | None = None, *, shortc
     return pd.DataFrame(rows, columns=["layer", "paper_name", *names, *(f"{name}_after" for name in names)])
 
 
+def measure_memory(graph: ChannelGraph, cost: pd.DataFrame) -> pd.DataFrame:
+    """The cost of `measure_cost` with two more columns: memory and memory_after, the bytes of a layer's maps.
+
+    For one image, in 32-bit floats.
+    """
+    pixels = [4 * math.prod(graph.shapes[name].size) for name in cost["layer"]]
+    return cost.assign(memory=cost["maps"] * pixels, memory_after=cost["maps_after"] * pixels)
+
+
 def widths_after(graph: ChannelGraph, plan: PruningPlan | None) -> tuple[dict[str, int], ...]:
     """What is left of each layer's filters, input channels and groups; of those not named, all."""
     if plan is None:

@@ -7,6 +7,7 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, TypeVar
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -127,6 +128,48 @@ class ChannelGraph:
             return weight
         split = weight.unflatten(0, (shape.groups, -1)).transpose(1, 2)  # (groups, out / groups, in / groups, …)
         return split.flatten(0, 1)
+
+    def coupled(self, layer: str) -> pd.DataFrame:
+        """What goes when filters of a layer go: a row for each module that loses something, in the model's order.
+
+        Columns: module, paper_name (of convs and linear layers, else the module's kind), loses (filters, entries or
+        inputs), role (leader, tied, follows or reads), why (a sentence).
+        """
+        group, channels = self.group_of(layer), self.channels
+        own = channels.root[torch.cat([channels.made[name] for name in group.layers])].unique()
+        order = {name: i for i, (name, _) in enumerate(self.model.named_modules())}
+        rows: dict[tuple[str, str], tuple[str, ...]] = {}
+        for tensor, dims in channels.slices.items():
+            owner, _, attribute = tensor.rpartition(".")
+            for dim, labels in dims.items():
+                if not torch.isin(channels.root[labels], own).any():
+                    continue
+                name = owner if owner in self.shapes else tensor if tensor in self.shapes else owner
+                shape = self.shapes.get(name)
+                if shape is None:
+                    kind = type(self.model.get_submodule(owner)).__name__ if owner in order else attribute
+                    rows[name, "entries"] = (kind, "follows", "one entry for each of these maps")
+                elif name in group.layers and (attribute == "bias" or dim == int(shape.transposed)):
+                    role = "leader" if name == group.leader else "tied"
+                    rows[name, "filters"] = (shape.paper_name, role, self._say_role(group, name))
+                elif attribute != "bias":
+                    rows[name, "inputs"] = (
+                        shape.paper_name,
+                        "reads",
+                        "its kernels for these maps have nothing to read",
+                    )
+        found = [(name, paper, loses, role, why) for (name, loses), (paper, role, why) in rows.items()]
+        found.sort(key=lambda row: order.get(row[0], len(order)))
+        return pd.DataFrame(found, columns=["module", "paper_name", "loses", "role", "why"])
+
+    def _say_role(self, group: Group, layer: str) -> str:
+        if layer != group.leader:
+            return f"tied to {group.leader} (their maps are added, or read one by one): the same places must go"
+        if len(group.layers) == 1:
+            return "alone: its own norms decide"
+        if self.shapes[layer].kind == "shortcut":
+            return "its norms decide for all: the projection shortcut leads (Li et al. 2017, §3.3)"
+        return "its norms decide for all: the first of those tied"
 
     def alive(self, keep: Mapping[str, Sequence[int]]) -> Tensor:
         """Which labels are left (bool, one for each label) when the layers keep what `keep` says.

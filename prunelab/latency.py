@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 
 import pandas as pd
@@ -32,6 +32,7 @@ def measure_latency(
     channels_last: bool = False,
     repeats: int = 30,
     warm_up: int = 5,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Milliseconds of one forward pass beside multiply-adds, a row for each model.
 
@@ -40,6 +41,7 @@ def measure_latency(
     channels_last: the memory format of images and weights; else torch's contiguous one. Which is faster depends on
         the machine, and a pruned network may gain in one and not in the other.
     On a GPU the time is taken between events. `warm_up` passes go before, unmeasured.
+    on_progress: called with (turns done, turns in all) after each turn.
 
     Columns: model, batch, format, repeats, median_ms, low_ms, high_ms (quartiles), time_left (median over the turns of the
     time in fractions of the first model's), flops (multiply-adds for one image, counted by torch), flops_left,
@@ -70,6 +72,8 @@ def measure_latency(
                 milliseconds = _time_once(m, images)
                 if turn >= warm_up:
                     times[name].append(milliseconds)
+            if on_progress:
+                on_progress(turn + 1, warm_up + repeats)
     table = pd.DataFrame([_row(name, copies, times, flops, batch) for name in copies])
     table.insert(2, "format", "channels_last" if channels_last else "contiguous")
     return table

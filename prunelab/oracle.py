@@ -39,6 +39,28 @@ def silence(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None =
     return _SurvivorNorms(copy, plan, survivors) if survivors else copy
 
 
+def mask(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None = None) -> nn.Module:
+    """A full-size copy whose removed filters (weights and biases) are zero, which is often called pruning.
+
+    It is not what `prune` computes: the batch norm behind a zeroed filter still gives its shift, and that leaks on.
+    Raises ValueError when the plan was made for another network.
+    """
+    graph, alive = find_alive(model, plan, graph)
+    channels = graph.channels
+    copy = copy_with(model, torch.clone)
+    tensors = dict(copy.named_parameters())
+    with torch.no_grad():
+        for name, labels in channels.made.items():
+            gone = ~alive[channels.root[labels]]
+            if name not in graph.shapes or not gone.any():
+                continue
+            weight = tensors[channels.alias.get(graph.shapes[name].weight, graph.shapes[name].weight)]
+            graph.as_filters(name, weight)[gone.to(weight.device)] = 0
+            if (bias := tensors.get(f"{name}.bias")) is not None:
+                bias[gone.to(bias.device)] = 0
+    return copy
+
+
 class _SurvivorNorms(nn.Module):
     """A traced model whose norms over channels see only those that stay."""
 

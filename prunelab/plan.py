@@ -310,17 +310,20 @@ def rank_filters(
     *,
     criterion: str = "l1",
     data: "DataSplits | None" = None,
+    scores: Mapping[str, Tensor] | None = None,
 ) -> pd.DataFrame:
     """A row for each filter of each conv, largest first, as Fig. 2(a) of Li et al. 2017 draws them.
 
+    scores: those of `score_filters`, when at hand; then only their layers.
     Columns: layer, paper_name, stage, filter (original number), score, rank (in (0, 1], over the layer's
     filters), share (score over the layer's largest), fate (kept, removed or fixed: it cannot go).
     """
     keep = {} if plan is None else plan.keep
     frames = []
-    for name, scores in score_filters(graph, criterion, data=data).items():
+    scores = score_filters(graph, criterion, data=data) if scores is None else scores
+    for name, own in scores.items():
         group, numbers = graph.group_of(name), graph.numbers[name].numpy()
-        frame = pd.DataFrame({"filter": numbers, "score": scores.cpu().numpy()})
+        frame = pd.DataFrame({"filter": numbers, "score": own.cpu().numpy()})
         stays = frame["filter"].isin(keep.get(name, numbers))
         frame["fate"] = stays.map({True: "kept", False: "removed"}) if group.prunable else "fixed"
         frame = frame.sort_values("score", ascending=False, ignore_index=True)

@@ -72,12 +72,18 @@ class Metrics:
 
 
 def evaluate(
-    model: nn.Module, split: Split | FileSplit, *, batch_size: int | None = None, precision: str = "float32"
+    model: nn.Module,
+    split: Split | FileSplit,
+    *,
+    batch_size: int | None = None,
+    precision: str = "float32",
+    on_batch: Callable[[int, int], None] | None = None,
 ) -> Metrics:
     """How the model does on a split, in evaluation mode; the model is left in the mode it was in.
 
     Images are normalised as the split says and go to the model's device. batch_size: images at once; None picks
     it by their size and the device. precision: `float32` or `bfloat16`.
+    on_batch: called with (images done, images in all) after each batch.
 
     >>> evaluate(model, data.test).accuracy
     """
@@ -90,15 +96,17 @@ def evaluate(
     try:
         model.eval()
         with torch.inference_mode(), _autocast(device, precision):
-            for i, (images, labels) in enumerate(
-                split.batches(batch_size or pick_batch_size(split.image_size, device))
-            ):
+            seen = 0
+            for images, labels in split.batches(batch_size or pick_batch_size(split.image_size, device)):
                 images, labels = images.to(device), labels.to(device)
                 logits = model(images)
-                if i == 0:
+                if not seen:
                     check_outputs(logits, split)
                 correct += (logits.argmax(1) == labels).sum()
                 loss += F.cross_entropy(logits.float(), labels, reduction="sum")
+                seen += len(labels)
+                if on_batch:
+                    on_batch(seen, len(split))
     finally:
         model.train(training)
     return Metrics(int(correct), len(split), float(loss) / len(split))
@@ -112,6 +120,7 @@ def train(
     checkpoint: str | Path | None = None,
     progress: bool = False,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    on_batch: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Train the model in place, on the data's device, and return a row for each epoch.
 
@@ -120,7 +129,9 @@ def train(
 
     checkpoint: a file written whole after each epoch. Called again with it, training goes on where it
         stopped, to the same weights bit for bit on a CPU; a finished one only loads.
-    progress: a bar, and a printed line for each epoch. on_epoch: called with each new row.
+    progress: a bar, and a printed line for each epoch. on_epoch: called with each new row. on_batch: called with
+        (images done, images in all epochs) after each batch. What they raise stops the training; a
+        KeyboardInterrupt then says what was kept.
 
     Raises ValueError for a checkpoint of other settings, data or network, or when the loss is not finite.
     """
@@ -137,7 +148,7 @@ def train(
             print(f"  {len(rows)} of {settings.epochs} epochs were done before", flush=True)
     try:
         for epoch in range(len(rows), settings.epochs):
-            rows.append(_train_epoch(model, data, settings, optimizer, epoch, progress))
+            rows.append(_train_epoch(model, data, settings, optimizer, epoch, progress, on_batch))
             if checkpoint is not None:
                 _save(Path(checkpoint), model, optimizer, settings, data, rows)
             if progress:
@@ -145,16 +156,21 @@ def train(
             if on_epoch:
                 on_epoch(rows[-1])
     except KeyboardInterrupt:
-        saved = (
-            f"{checkpoint} holds the last one; the same call goes on from there" if checkpoint else "nothing was saved"
-        )
+        saved = f"{checkpoint} holds the last one; the same call goes on from there"
+        saved = saved if checkpoint and rows else "nothing was saved"
         raise KeyboardInterrupt(f"stopped after {len(rows)} of {settings.epochs} epochs; {saved}") from None
     model.eval()
     return pd.DataFrame(rows)
 
 
 def _train_epoch(
-    model: nn.Module, data: DataSplits, settings: TrainSettings, optimizer: torch.optim.SGD, epoch: int, progress: bool
+    model: nn.Module,
+    data: DataSplits,
+    settings: TrainSettings,
+    optimizer: torch.optim.SGD,
+    epoch: int,
+    progress: bool,
+    on_batch: Callable[[int, int], None] | None,
 ) -> dict[str, Any]:
     started = time.perf_counter()
     for group in optimizer.param_groups:
@@ -186,6 +202,8 @@ def _train_epoch(
             total_loss += loss.detach() * len(labels)
             correct += (logits.argmax(1) == labels).sum()
             seen += len(labels)
+            if on_batch:
+                on_batch(epoch * len(data.train) + seen, settings.epochs * len(data.train))
     mean_loss = float(total_loss) / seen
     if not torch.isfinite(total_loss):
         raise ValueError(

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from prunelab import charts, compare_plans, load_model, make_plan, measure_cost, rank_filters, trace
+from prunelab.cost import measure_memory
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,10 @@ def all_charts(graph):
     return {
         "filter_norms": charts.filter_norms(rank_filters(graph, plan)),
         "layer_cost": charts.layer_cost(measure_cost(graph, plan)),
+        "norm_lines": charts.norm_lines(rank_filters(graph, plan), "layer1.0.conv1"),
+        "layer_norms": charts.layer_norms(charts.describe_norms(rank_filters(graph, plan), "layer1.0.conv1"), 64),
+        "memory too": charts.layer_cost(measure_memory(graph, measure_cost(graph, plan))),
+        "coupling": charts.coupling(graph.coupled("conv_1")),
         "sensitivity": charts.sensitivity(MEASURED),
         "sensitivity of layers": charts.sensitivity(LAYERS),
         "overlap": charts.overlap(
@@ -71,6 +76,40 @@ def test_every_chart_is_drawn(graph):
         assert sum(count > 0 for count in picture.convert("L").histogram()) > 8, name  # not blank
         assert chart.to_dict()["title"], name
         json.dumps(chart.to_dict(), allow_nan=False)
+
+
+def test_the_live_parameters_are_at_the_top(graph):
+    """Where JupyterChart looks for them."""
+    drawn = all_charts(graph)
+    names = {name: {str(getattr(p.name, "to_dict", lambda p=p: p.name)()) for p in drawn[name].params} for name in
+             ("norm_lines", "layer_norms", "layer_cost", "sensitivity", "sensitivity of layers")}  # fmt: skip
+    assert names == {"norm_lines": {"chosen", "picked"}, "layer_norms": {"shown"}, "layer_cost": {"left"},
+                     "sensitivity": {"picked"}, "sensitivity of layers": {"picked"}}  # fmt: skip
+
+
+def test_the_cut_is_between_kept_and_removed(graph):
+    plan = make_plan(graph, {"stage1": 0.3})
+    shown = charts.describe_norms(rank_filters(graph, plan), "layer1.0.conv1")
+    assert shown["cut"] == 11.5
+    assert shown["fates"] == ["kept"] * 11 + ["removed"] * 5
+    assert shown["title"] == "conv_2 (layer1.0.conv1): 5 of 16 go"
+    assert sorted(shown["filters"][11:]) == plan.removed["layer1.0.conv1"]
+    fixed = charts.describe_norms(rank_filters(graph, plan), "conv1")
+    assert (fixed["cut"], set(fixed["fates"])) == (None, {"fixed"})
+    largest = make_plan(graph, {"stage1": 0.3}, order="random")
+    assert charts.describe_norms(rank_filters(graph, largest), "layer1.0.conv1")["cut"] is None
+
+
+def test_first_filters_are_shown_kept_and_removed_apart():
+    weight = torch.randn(30, 3, 3, 3)
+    colours = [tuple(int(charts.COLOURS[name][i : i + 2], 16) for i in (1, 3, 5)) for name in ("kept", "removed")]
+    for gone in ([], [1, 2, 3], list(range(29))):
+        picture = Image.open(io.BytesIO(charts.filter_images(weight, gone))).convert("RGB")
+        counts = {colour for _, colour in picture.getcolors(10**6)}
+        assert (colours[1] in counts) == bool(gone)
+        assert colours[0] in counts
+    grey = charts.filter_images(torch.randn(8, 1, 5, 5), [0])
+    assert Image.open(io.BytesIO(grey)).width > 100
 
 
 def test_charts_show_without_a_network_and_the_same_each_time(graph):

@@ -7,6 +7,7 @@ from fvcore.nn import FlopCountAnalysis
 from torch.utils.flop_counter import FlopCounterMode
 
 from prunelab import load_model, load_recipe, make_plan, measure_cost, prune, total_cost, trace
+from prunelab.cost import measure_memory
 from prunelab.results import paper_dir
 
 ROWS = {  # recipe: multiply-adds, parameters (checked against the percentages printed in Table 1)
@@ -83,3 +84,18 @@ def test_cost_of_a_pruned_model_is_what_the_plan_said(make_model):
     assert total.loc["after", "params_all"] == sum(p.numel() for p in small.parameters())
     assert total.loc["before", "params_all"] == sum(p.numel() for p in model.parameters())
     assert total.loc["after", "flops"] == total_cost(trace(small, x)).loc["before", "flops"]
+
+
+def test_memory_of_maps_is_that_of_what_the_convs_return(make_model):
+    model = make_model("resnet20")
+    graph = trace(model, torch.zeros(1, 3, 32, 32))
+    plan = make_plan(graph, {"*": 0.3})
+    for network, column in ((model, "memory"), (prune(model, plan), "memory_after")):
+        seen = {}
+        for name in graph.layers:
+            network.get_submodule(name).register_forward_hook(
+                lambda m, i, o, name=name, seen=seen: seen.update({name: o.nbytes})
+            )
+        network(torch.zeros(1, 3, 32, 32))
+        cost = measure_memory(graph, measure_cost(graph, plan)).set_index("layer")
+        assert cost.loc[graph.layers, column].to_dict() == seen

@@ -37,6 +37,23 @@ def test_the_leaders_norms_decide():
     assert keep["layer2.0.downsample.0"] == keep["layer2.0.conv2"] == keep["layer2.1.conv2"] == expected
 
 
+def test_what_goes_with_a_layer():
+    graph = trace(load_model("resnet34"), torch.zeros(1, 3, 64, 64))
+    found = graph.coupled("conv_9").set_index("module")  # tied to the shortcut
+    assert found.loc["layer2.0.downsample.0", ["loses", "role"]].tolist() == ["filters", "leader"]
+    assert "the projection shortcut leads" in found.loc["layer2.0.downsample.0", "why"]
+    assert found.loc["layer2.0.conv2", "role"] == "tied"
+    assert found.loc["layer2.0.bn2", ["paper_name", "loses", "role"]].tolist() == ["BatchNorm2d", "entries", "follows"]
+    assert found.loc["layer2.1.conv1", ["loses", "role"]].tolist() == ["inputs", "reads"]
+    assert "layer2.0.conv1" not in found.index  # its own filters are free
+    alone = graph.coupled("layer1.0.conv1")
+    assert alone["module"].tolist() == ["layer1.0.conv1", "layer1.0.bn1", "layer1.0.conv2"]
+    plan = make_plan(graph, {"layer1.0.conv1": 0.5})
+    small, whole = (dict(m.named_parameters()) for m in (prune(graph.model, plan), graph.model))
+    thinner = {name.rpartition(".")[0] for name in whole if small[name].shape != whole[name].shape}
+    assert thinner == set(alone["module"])
+
+
 def test_option_a_shortcuts_keep_their_maps_and_say_why():
     graph = trace(load_model("resnet56"), X)
     free = [group for group in graph.groups if group.prunable]

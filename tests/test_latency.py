@@ -37,6 +37,13 @@ def test_it_measures_milliseconds_in_turns():
     assert set(found["batch"]) == {2}
 
 
+def test_turns_are_reported():
+    seen = []
+    conv = nn.Conv2d(3, 4, 3)
+    measure_latency(conv, (3, 8, 8), repeats=2, warm_up=1, device="cpu", on_progress=lambda *turn: seen.append(turn))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
 def test_the_model_stays_as_it_was():
     model = load_model("resnet20").train()
     before = model.bn1.running_mean.clone()

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from prunelab import make_plan, prune, silence, trace
+from prunelab.oracle import mask
 
 SIZES = {"vgg16": 32, "resnet20": 32, "resnet56": 32, "resnet110": 32}
 SIZES |= dict.fromkeys(["resnet18", "resnet50", "mobilenet_v2", "densenet121", "efficientnet_b0", "squeezenet1_1"], 64)
@@ -41,6 +42,22 @@ def test_the_oracle_can_fail(make_model):
         for name, gone in plan.removed.items():
             masked.get_submodule(name).weight[gone] = 0
         assert relative(masked(images), silence(model, plan)(images)) > 0.01
+        assert torch.equal(mask(model, plan)(images), masked(images))
+
+
+def test_masking_zeroes_the_filters_and_their_biases(make_model):
+    model = make_model("mobilenet_v2")
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.bias = nn.Parameter(torch.ones(module.out_channels))
+    graph = trace(model, torch.zeros(1, 3, 32, 32))
+    plan = make_plan(graph, {"*": 0.3})
+    masked = mask(model, plan, graph=graph)
+    for name, gone in plan.removed.items():
+        conv = masked.get_submodule(name)
+        assert not conv.weight[gone].any()
+        assert not conv.bias[gone].any()
+        assert conv.weight[plan.keep[name]].equal(model.get_submodule(name).weight[plan.keep[name]])
 
 
 def test_attributes_agree_with_tensors_and_the_model_given_is_untouched(make_model):

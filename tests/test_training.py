@@ -131,6 +131,28 @@ def test_interrupting_says_how_to_resume(few_digits, tmp_path):
         train(fresh(), few_digits, QUICK, checkpoint=tmp_path / "c", on_epoch=interrupt)
 
 
+def _interrupt(done, total):
+    raise KeyboardInterrupt
+
+
+def test_batches_are_reported_and_may_stop_it(few_digits, tmp_path):
+    seen = []
+    evaluate(load_model("resnet20"), few_digits.val, batch_size=25, on_batch=lambda *batch: seen.append(batch))
+    assert seen == [(25, 60), (50, 60), (60, 60)]
+    seen.clear()
+
+    def stop(done, total):
+        seen.append((done, total))
+        if len(seen) == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match=r"stopped after 1 of 3 epochs; .* holds the last one"):
+        train(load_model("resnet20"), few_digits, QUICK, checkpoint=tmp_path / "c", on_batch=stop)
+    assert seen == [(64 * i, 3 * 256) for i in range(1, 7)]
+    with pytest.raises(KeyboardInterrupt, match="stopped after 0 of 3 epochs; nothing was saved"):
+        train(load_model("resnet20"), few_digits, QUICK, checkpoint=tmp_path / "d", on_batch=_interrupt)
+
+
 def test_bad_settings(few_digits):
     with pytest.raises(ValueError, match="lr must be above 0"):
         TrainSettings(lr=0)

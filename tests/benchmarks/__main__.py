@@ -3,11 +3,12 @@
 import argparse
 import warnings
 
+import bench_lab
 import bench_pruning
 import bench_sensitivity
 import pandas as pd
 
-BENCHES = {"pruning": bench_pruning, "sensitivity": bench_sensitivity}
+BENCHES = {"lab": bench_lab, "pruning": bench_pruning, "sensitivity": bench_sensitivity}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
@@ -17,5 +18,9 @@ if __name__ == "__main__":
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     pd.set_option("display.width", 200, "display.max_colwidth", 80)
-    rows = [row for name in given.benches or BENCHES for row in BENCHES[name].rows(given.pairs, given.device)]
+    rows = []
+    for name in given.benches or BENCHES:
+        for row in BENCHES[name].rows(given.pairs, given.device):
+            print(f"{row['ratio']:.2f} ×  {row['what']}", flush=True)  # as they come: the whole takes a while
+            rows.append(row)
     print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3f}".format))

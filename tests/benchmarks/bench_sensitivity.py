@@ -1,6 +1,7 @@
 """Sensitivity beside the loop one would write: copy, prune, and evaluate over a DataLoader, for each layer and ratio."""
 
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -42,10 +43,9 @@ def settle(model: nn.Module, split: Split) -> nn.Module:
     return model.eval()
 
 
-def rows(pairs: int, device: str = "cpu") -> list[dict[str, object]]:
+def rows(pairs: int, device: str = "cpu") -> Iterator[dict[str, object]]:
     train = load_data("digits", device=device).train
     split = Split(train.images[:IMAGES], train.labels[:IMAGES], train.normalization)
-    found = []
     for name in ("resnet56", "vgg16"):
         torch.manual_seed(0)
         model = settle(load_model(name).to(device), split)
@@ -56,7 +56,4 @@ def rows(pairs: int, device: str = "cpu") -> list[dict[str, object]]:
             assert ours(model, split, layers) == truth
             what = f"sensitivity, {name}, {LAYERS} layers × {len(RATIOS)} ratios, {IMAGES} images, {device}; theirs {batch_size} at once"
             given = (model, split, layers, batch_size)
-            found.append(
-                compare(what, lambda given: ours(*given[:3]), lambda given: theirs(*given), lambda g=given: g, pairs)
-            )
-    return found
+            yield compare(what, lambda given: ours(*given[:3]), lambda given: theirs(*given), lambda g=given: g, pairs)

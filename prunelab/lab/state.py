@@ -1,0 +1,188 @@
+"""What the lab knows: a network, data, and the choice at hand. No widget in here."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import traitlets
+from torch import Tensor, nn
+
+from prunelab.budget import choose_ratios, uniform_ratios
+from prunelab.checkpoint import hash_tensors, load_pruned, read_header
+from prunelab.cost import measure_cost, measure_memory
+from prunelab.criteria import score_filters
+from prunelab.data import DataSplits, load_data, runs_dir
+from prunelab.graph import ChannelGraph, trace
+from prunelab.models import load_model
+from prunelab.notebooks import find_weights
+from prunelab.plan import PruningPlan, make_plan, rank_filters, resolve_ratios
+from prunelab.recipe import load_recipe, recipe_names
+from prunelab.surgery import prune
+
+OURS = "resnet20-digits"  # trained by us, in data/checkpoints
+CHOICE = {"criterion": "l1", "strategy": "independent", "order": "smallest", "rounding": "ceil", "align": 1}
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A traced network and its data, with where they came from, and the scores of its filters."""
+
+    model: nn.Module
+    data: DataSplits
+    graph: ChannelGraph
+    architecture: str | None  # its name for `load_model`; None of a module of one's own
+    weights: str | None  # the file they came from
+    source: str | None  # the data's name for `load_data`
+    known: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def scores(self, criterion: str) -> dict[str, Tensor]:
+        """The scores of a criterion, computed once; one of images may take a while."""
+        if criterion not in self.known:
+            self.known[criterion] = score_filters(self.graph, criterion, data=self.data)
+        return self.known[criterion]
+
+    def plan(self, ratios: Mapping[str, float], choice: Mapping[str, Any]) -> PruningPlan:
+        """`make_plan`, without scoring anew."""
+        scores = None if choice["strategy"] == "greedy" else self.scores(choice["criterion"])
+        return make_plan(self.graph, ratios, scores=scores, data=self.data, **choice)
+
+    def cost(self, plan: PruningPlan | None = None) -> pd.DataFrame:
+        """`measure_cost`, and the memory of maps."""
+        return measure_memory(self.graph, measure_cost(self.graph, plan))
+
+
+def open_network(
+    model: nn.Module | str | None = None,
+    data: DataSplits | str | Path = "digits",
+    weights: str | Path | None = None,
+) -> Network:
+    """A network by module or name (None: our ResNet-20 on digits), traced, on the data's device.
+
+    weights: a file that `load_model` takes, or one of `save_pruned`. Raises what these raise.
+    """
+    splits = data if isinstance(data, DataSplits) else load_data(data)
+    source = None if isinstance(data, DataSplits) else str(data)
+    if model is None:
+        model, weights = "resnet20", weights or find_weights(OURS)
+    name = model if isinstance(model, str) else getattr(model, "architecture", {}).get("name")
+    found = _load(model, weights, len(splits.classes)) if isinstance(model, str) else model
+    graph = trace(found.to(splits.device), torch.zeros(splits.image_shape))
+    return Network(found, splits, graph, name, str(weights) if weights else None, source)
+
+
+def _load(name: str, weights: str | Path | None, classes: int) -> nn.Module:
+    try:
+        pruned = weights is not None and "plan" in read_header(weights)
+    except (ValueError, OSError):  # no file of ours: `load_model` says what it is
+        pruned = False
+    return load_pruned(weights) if pruned and weights else load_model(name, num_classes=classes, weights=weights)
+
+
+class State(traitlets.HasTraits):
+    """A network and a choice of what to remove; a plan follows from them.
+
+    `choose` changes the choice; what `make_plan` refuses changes nothing. Views observe the traits.
+    """
+
+    network = traitlets.Instance(Network)
+    plan = traitlets.Instance(PruningPlan)
+    layer = traitlets.Unicode()  # the one that is looked at, by qualified name
+    measured = traitlets.Instance(pd.DataFrame, allow_none=True)  # the network's sensitivity
+    trained = traitlets.Instance(nn.Module, allow_none=True)  # what the plan left, retrained
+
+    def __init__(self, network: Network, *, ratios: Mapping[str, float] | None = None, **choice: Any) -> None:
+        super().__init__()
+        self.ratios: dict[str, float] = {}
+        self.choice: dict[str, Any] = dict(CHOICE)
+        self.show(network)
+        self.choose(ratios=ratios, **choice)
+
+    def show(self, network: Network) -> None:
+        """Take another network; nothing is removed from it yet."""
+        plan = network.plan({}, CHOICE)
+        self.ratios, self.choice = {}, dict(CHOICE)
+        with self.hold_trait_notifications():
+            self.measured, self.trained, self.network, self.plan = None, None, network, plan
+            self.layer = next((g.leader for g in network.graph.groups if g.prunable), network.graph.layers[0])
+
+    def choose(self, *, ratios: Mapping[str, float] | None = None, **choice: Any) -> None:
+        """Another choice: ratios (all of them), criterion, strategy, order, rounding, align; errors as in `make_plan`."""
+        wanted = dict(self.ratios if ratios is None else ratios)
+        settings = {**self.choice, **choice}
+        plan = self.network.plan(wanted, settings)
+        self.ratios, self.choice = wanted, settings
+        with self.hold_trait_notifications():
+            if plan.keep != self.plan.keep:
+                self.trained = None
+            self.plan = plan
+
+    def set_ratio(self, key: str, ratio: float | None) -> None:
+        """The ratio of a layer or stage; None: it follows what is said of its stage, or of all."""
+        ratios = {k: v for k, v in self.ratios.items() if k != key}
+        self.choose(ratios=ratios if ratio is None else {**ratios, key: ratio})
+
+    def set_stage(self, stage: str, ratio: float) -> None:
+        """The ratio of a stage; its layers follow, but for those that are skipped (at 0)."""
+        own = {group.leader for group in self.graph.groups if group.stage == stage}
+        ratios = {k: v for k, v in self.ratios.items() if v == 0 or not self._is_of(k, own)}
+        self.choose(ratios={**ratios, stage: ratio})
+
+    def _is_of(self, key: str, leaders: set[str]) -> bool:
+        return key != "*" and key not in self.graph.stages and self.graph.group_of(key).leader in leaders
+
+    def ratio_of(self, key: str) -> float:
+        """What a stage or layer stands at, whichever key says so."""
+        if key in self.graph.stages:
+            return self.ratios.get(key, self.ratios.get("*", 0.0))
+        return resolve_ratios(self.graph, self.ratios).get(self.graph.group_of(key).leader, 0.0)
+
+    def skips(self, layer: str) -> bool:
+        """Whether a layer is kept whole by a ratio of 0 of its own."""
+        leader = self.graph.group_of(layer).leader
+        return any(v == 0 and self._is_of(k, {leader}) for k, v in self.ratios.items())
+
+    @property
+    def graph(self) -> ChannelGraph:
+        return self.network.graph
+
+    def rank(self, layer: str | None = None) -> pd.DataFrame:
+        """The sorted filters of a layer, or of every conv, with their fates."""
+        scores = self.network.scores(self.choice["criterion"])
+        return rank_filters(self.graph, self.plan, scores={layer: scores[layer]} if layer else scores)
+
+    @property
+    def small(self) -> nn.Module:
+        """The network that the plan leaves, retrained if it was."""
+        return self.trained or prune(self.network.model, self.plan, graph=self.graph)
+
+    @property
+    def folder(self) -> Path:
+        """Where what is made of this network, these data and this plan is kept."""
+        keep = json.dumps(self.plan.keep, sort_keys=True)
+        about = f"{hash_tensors(self.network.model.state_dict())} {self.network.data.fingerprint} {keep}"
+        return runs_dir() / "lab" / hashlib.blake2b(about.encode(), digest_size=8).hexdigest()
+
+    def presets(self) -> list[str]:
+        """What `preset` takes: nothing, the recipes of this network, equal ratios, a budget."""
+        recipes = [name for name in recipe_names() if name.startswith(f"{self.network.architecture}-pruned")]
+        return ["nothing", *(name for name in recipes if "scratch" not in name), "uniform", "budget"]
+
+    def preset(self, name: str, limit: float = 0.7) -> None:
+        """Ratios of a recipe, or those that leave at most `limit` of the multiply-adds: `uniform`, equal for all
+        layers, or `budget`, by the measured sensitivity. Raises ValueError where none was measured."""
+        if name == "budget" and self.measured is None:
+            raise ValueError("a budget is met by what layers can lose: measure the sensitivity first, in its tab")
+        if name == "nothing":
+            ratios: Mapping[str, float] = {}
+        elif name == "uniform":
+            ratios = uniform_ratios(self.graph, max_flops=limit)
+        elif name == "budget":
+            ratios = choose_ratios(self.measured, self.graph, max_flops=limit)  # type: ignore[arg-type]
+        else:
+            ratios = load_recipe(name).prune.all_ratios  # type: ignore[union-attr]
+        self.choose(ratios=ratios)
