@@ -128,6 +128,17 @@ def test_a_slider_moves_totals_charts_and_plan(lab):
     assert dots.params.shown["cut"] == 8.5
 
 
+def test_a_slider_is_not_answered_with_its_past(lab):
+    """A browser counts 37.00000000000001; to send back 37 would undo what the hand did since."""
+    slider, sent = lab.knobs.stages["stage1"].slider, []
+    slider.value = 37.00000000000001
+    assert slider.value == 37.00000000000001
+    assert lab.ratios["stage1"] == 0.37
+    slider.observe(sent.append, "value")
+    lab.ratios = {**lab.ratios, "stage1": 0.37, "stage2": 0.1}
+    assert not sent
+
+
 def test_setting_ratios_moves_the_sliders(lab):
     lab.ratios = {"stage1": 0.2}
     assert [rows.slider.value for rows in lab.knobs.stages.values()] == [20, 0, 0]

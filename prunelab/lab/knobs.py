@@ -144,7 +144,7 @@ class StageRows(widgets.VBox):
         free = sum(group.prunable for group in self.groups)
         self.slider = _slider(stage, f"filters removed from each of {free} layers or tied groups, in per cent")
         self.slider.disabled = not free
-        self.slider.observe(lambda c: act(lambda: state.set_stage(stage, c["new"] / 100)), "value")
+        self.slider.observe(lambda c: act(lambda: state.set_stage(stage, _ratio(c["new"]))), "value")
         self.opener = widgets.ToggleButton(
             False, icon="caret-right", tooltip=f"the layers of {stage}, one by one", layout={"width": "32px"}
         )
@@ -162,7 +162,7 @@ class StageRows(widgets.VBox):
         self.refresh()
 
     def refresh(self) -> None:
-        self.slider.value = round(100 * self.state.ratio_of(self.stage), 2)
+        _show(self.slider, self.state.ratio_of(self.stage))
         if self.opener.value:
             for row in self.layers.values():
                 row.refresh()
@@ -182,7 +182,7 @@ class LayerRow(widgets.HBox):
             False, description="skip", tooltip=f"keep {group.leader} whole", layout={"width": "48px"}
         )
         self.slider.disabled = self.skip.disabled = not group.prunable
-        self.slider.observe(lambda c: act(lambda: self._set(c["new"] / 100)), "value")
+        self.slider.observe(lambda c: act(lambda: self._set(_ratio(c["new"]))), "value")
         self.skip.observe(lambda c: act(lambda: state.set_ratio(group.leader, 0.0 if c["new"] else None)), "value")
         super().__init__([self.skip, self.slider])
         if not group.prunable:
@@ -195,7 +195,7 @@ class LayerRow(widgets.HBox):
     def refresh(self) -> None:
         self.skip.value = self.state.skips(self.group.leader)
         self.slider.disabled = self.skip.value or not self.group.prunable
-        self.slider.value = round(100 * self.state.ratio_of(self.group.leader), 2)
+        _show(self.slider, self.state.ratio_of(self.group.leader))
 
 
 class _Opening(widgets.Accordion):
@@ -237,6 +237,16 @@ def _slider(label: str, tooltip: str) -> widgets.FloatSlider:
         0, min=0, max=MOST, step=1, description=label, tooltip=tooltip, readout_format=".1f",
         layout={"width": "290px"}, style=_label(74),
     )  # fmt: skip
+
+
+def _ratio(per_cent: float) -> float:
+    return round(per_cent / 100, 4)
+
+
+def _show(slider: widgets.FloatSlider, ratio: float) -> None:
+    """Move a slider that stands elsewhere. One that a hand moves is left alone: what is sent back would be its past."""
+    if _ratio(slider.value) != round(ratio, 4):
+        slider.value = round(100 * ratio, 2)
 
 
 def _label(width: int) -> dict[str, str]:

@@ -55,7 +55,7 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
     folders = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "run", "IPYTHONDIR": "ipython",
                "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}  # fmt: skip
     options = {"ServerApp.ip": "127.0.0.1", "ServerApp.port": port, "IdentityProvider.token": token,
-               "ServerApp.root_dir": root, "LabApp.extension_manager": "readonly"}  # fmt: skip
+               "ServerApp.root_dir": root, "LabApp.extension_manager": "readonly", "LabApp.expose_app_in_browser": True}  # fmt: skip
     command = [
         sys.executable,
         "-m",
