@@ -4,6 +4,7 @@
 """
 
 import base64
+import csv
 import io
 from collections.abc import Collection
 from typing import Any
@@ -50,10 +51,33 @@ def _render(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
     text = title.get("text", "") if isinstance(title, dict) else title
     text = "norms of a layer" if isinstance(text, dict) else text  # an expression
     # JupyterLab bundles Vega-Lite 5, under this name
-    live = {**spec, "$schema": "https://vega.github.io/schema/vega-lite/v5.6.1.json"}
+    live = _fold_data({**spec, "$schema": "https://vega.github.io/schema/vega-lite/v5.6.1.json"})
     shown: dict[str, Any] = {"application/vnd.vegalite.v5+json": live, "text/plain": f"<chart: {text}>"}
     picture = render_png(spec)
     return shown if picture is None else {**shown, "image/png": base64.b64encode(picture).decode()}
+
+
+def _fold_data(spec: dict[str, Any]) -> dict[str, Any]:
+    """The spec with each data set as CSV in one text: a notebook would store it a line for each number."""
+    folded = {name: _as_csv(rows) for name, rows in spec.get("datasets", {}).items()}
+
+    def point(part: Any) -> Any:
+        if isinstance(part, list):
+            return [point(item) for item in part]
+        if not isinstance(part, dict):
+            return part
+        named = part.keys() == {"name"} and part["name"] in folded
+        return {**part, "format": {"type": "csv"}} if named else {key: point(value) for key, value in part.items()}
+
+    return {**point({key: value for key, value in spec.items() if key != "datasets"}), "datasets": folded}
+
+
+def _as_csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def render_png(chart: alt.TopLevelMixin | dict[str, Any], scale: float = 1.2) -> bytes | None:
@@ -78,10 +102,7 @@ def filter_norms(ranked: pd.DataFrame, *, columns: int = 3) -> alt.FacetChart:
     scale = alt.Scale(domain=[names[f] for f in fates], range=[COLOURS[f] for f in fates])
     shown = ["paper_name", "stage", "filter", "rank", "share"]
     frame = ranked[shown].round(3).assign(fate=ranked["fate"].map(names))
-    table = alt.InlineData(
-        values=frame.to_csv(index=False), format=alt.CsvDataFormat(type="csv")
-    )  # a fifth of the JSON
-    base = alt.Chart(table).encode(
+    base = alt.Chart(frame).encode(
         x=alt.X("rank:Q", title="rank / filters of the layer", axis=alt.Axis(format="%")),
         y=alt.Y("share:Q", title="norm / largest norm", scale=alt.Scale(domain=[0, 1])),
         detail="paper_name:N",
@@ -247,11 +268,13 @@ def learning_curves(history: pd.DataFrame) -> alt.FacetChart:
     """Accuracy by epoch on train, validation and test, a panel for each training. `Experiment.history` in."""
     columns = {"train_accuracy": "train", "val_accuracy": "validation", "test_accuracy": "test"}
     long = history.rename(columns=columns).melt(["kind", "epoch"], list(columns.values()), "split", "accuracy")
+    last = int(history["epoch"].max())
+    ticks = list(range(1, last + 1, -(-last // 8)))
     return (
         alt.Chart(long)
         .mark_line(point=alt.OverlayMarkDef(size=20))
         .encode(
-            x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1)),
+            x=alt.X("epoch:Q", axis=alt.Axis(values=ticks, format="d")),
             y=alt.Y("accuracy:Q", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
             color=alt.Color("split:N", sort=list(columns.values()), title=None, legend=alt.Legend(orient="top")),
             tooltip=["kind:N", "epoch:Q", "split:N", alt.Tooltip("accuracy:Q", format=".1%")],
@@ -306,10 +329,10 @@ def norm_lines(ranked: pd.DataFrame, layer: str = "") -> Chart:
     selection `picked`.
     """
     layers = list(dict.fromkeys(ranked["layer"]))
-    step = (ranked.groupby("layer")["rank"].transform("size") / 50).clip(lower=1).round().astype(int)
+    step = (ranked.groupby("layer")["rank"].transform("size") / 24).clip(lower=1).round().astype(int)
     place = ranked.groupby("layer").cumcount()
-    frame = ranked.loc[(place % step == 0) | (ranked["rank"] == 1), ["layer", "paper_name", "stage", "rank", "share"]]
-    frame = frame.assign(depth=frame["layer"].map({name: i + 1 for i, name in enumerate(layers)})).round(4)
+    frame = ranked.loc[(place % step == 0) | (ranked["rank"] == 1), ["layer", "rank", "share"]]
+    frame = frame.assign(depth=frame["layer"].map({name: i + 1 for i, name in enumerate(layers)})).round(3)
     chosen = alt.param(name="chosen", value=layer)
     picked = alt.selection_point(name="picked", fields=["layer"], toggle=False, clear=False)
     colour = alt.Color(
@@ -322,7 +345,7 @@ def norm_lines(ranked: pd.DataFrame, layer: str = "") -> Chart:
         x=alt.X("rank:Q", title="filters, largest first", axis=alt.Axis(format="%")),
         y=alt.Y("share:Q", title="norm / largest of the layer", scale=alt.Scale(domain=[0, 1])),
         detail="layer:N",
-        tooltip=["paper_name:N", "layer:N", "stage:N"],
+        tooltip=["layer:N", alt.Tooltip("depth:Q", title="conv, front to back")],
     )
     lines = base.mark_line(opacity=0.6, strokeWidth=1.5).encode(color=colour)
     bold = base.mark_line(color="black", strokeWidth=3).transform_filter("datum.layer == chosen")

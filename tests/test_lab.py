@@ -153,6 +153,8 @@ def test_a_stage_opens_into_its_layers(lab):
     rows = lab.knobs.stages["stage1"]
     assert not rows.layers  # made when they are looked at
     rows.opener.value = True
+    assert lab.ratios == {"stage1": 0.3, "stage3": 0.5}  # looking changes nothing
+    assert lab.state.layer == "layer1.0.conv1"
     assert [row.slider.value for row in rows.layers.values()] == [0, 30, 30, 30]
     fixed, free = rows.layers["conv1"], rows.layers["layer1.1.conv1"]
     assert fixed.slider.disabled
@@ -226,7 +228,7 @@ def test_every_tab_is_drawn_when_it_is_looked_at_and_follows(lab):
     assert lab.tabs.titles == ("Norms", "Sensitivity", "Cost", "Coupling", "Time")
     lab.tabs.selected_index = 2
     lab.ratios = {"stage2": 0.5}
-    cost = lab.state.network.cost(lab.plan)
+    cost = lab.state.cost
     assert lab.tabs.views[2].chart.params.left == charts.cost_left(cost)
     lab.tabs.selected_index = 3
     lab.state.layer = "conv1"
@@ -318,7 +320,7 @@ def test_evaluate_and_seal(lab):
     actions.masked.value = True
     actions.seal.job.start()
     actions.seal.job.join(60)
-    assert actions.seal.text.value.startswith("Removed equals silenced: max |Δ| = ")
+    assert actions.seal.job.message.startswith("Removed equals silenced: max |Δ| = ")
     assert "filters set to zero" in actions.seal_text.value
     lab.ratios = {}
     assert actions.evaluation.value == ""  # it was of another plan
@@ -332,7 +334,7 @@ def test_retraining_stops_and_goes_on(lab):
     bar.job.start()
     bar.job.join(120)
     assert seen.is_set()
-    assert bar.job.message.startswith("Stopped after 1 of 3 epochs")
+    assert bar.job.message == "Stopped after 1 of 3 epochs; Retrain goes on from there."
     assert lab.state.trained is None
     bar.job.unobserve_all("done")
     bar.job.start()

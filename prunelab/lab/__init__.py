@@ -60,7 +60,7 @@ class Lab(widgets.VBox):
         self._follow()
 
     def _follow(self, _: object = None) -> None:
-        self.totals.value = describe_totals(self.state.network.cost(self.state.plan))
+        self.totals.value = describe_totals(self.state.cost)
         self.set_trait("plan", self.state.plan)
         self.ratios = dict(self.state.ratios)
 

@@ -119,7 +119,11 @@ class Actions(widgets.VBox):
             if state.plan is plan:
                 self._draw_curve(rows)
 
-        history = train(small, state.network.data, settings, checkpoint=path, on_epoch=note, on_batch=report)
+        try:
+            history = train(small, state.network.data, settings, checkpoint=path, on_epoch=note, on_batch=report)
+        except KeyboardInterrupt:
+            where = "Retrain goes on from there" if rows else "Retrain begins anew"
+            raise KeyboardInterrupt(f"stopped after {len(rows)} of {settings.epochs} epochs; {where}") from None
         if state.plan is plan:
             state.trained = small
             self._draw_curve(history.to_dict("records"))

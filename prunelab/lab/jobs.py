@@ -84,7 +84,7 @@ class JobBar(widgets.HBox):
         self.job = job
         self.start = widgets.Button(description=label, button_style="primary", tooltip=help, layout={"width": "160px"})
         self.stop = widgets.Button(description="Stop", icon="stop", disabled=True, layout={"width": "80px"})
-        self.bar = widgets.FloatProgress(max=1.0, layout={"width": "120px", "visibility": "hidden"})
+        self.bar = widgets.FloatProgress(max=1.0, layout={"width": "120px", "display": "none"})
         self.text = widgets.HTML(layout={"flex": "1 1 260px"})
         self.start.on_click(lambda _: job.start())
         self.stop.on_click(lambda _: job.stop())
@@ -97,6 +97,6 @@ class JobBar(widgets.HBox):
     def _follow(self, change: dict[str, object]) -> None:
         job = self.job
         self.start.disabled, self.stop.disabled = job.running, not job.running
-        self.bar.layout.visibility = "visible" if job.running else "hidden"
+        self.bar.layout.display = "" if job.running else "none"
         self.bar.value = job.done
-        self.text.value = escape(job.message)
+        self.text.value = f'<span style="line-height:1.4">{escape(job.message)}</span>'

@@ -31,11 +31,18 @@ class Knobs(widgets.VBox):
         self.opening = _Opening(state, desk)
         self.settings = self._make_settings()
         self.scoring = Job(self._score, desk)
-        self.preset = widgets.Dropdown(description="preset", layout={"width": "200px"}, style=_label(60))
+        self.preset = widgets.Dropdown(description="preset", layout={"width": "176px"}, style=_label(60))
         self.limit = widgets.BoundedFloatText(
-            70, min=1, max=100, step=1, layout={"width": "62px"}, tooltip="multiply-adds that may be left, in per cent"
+            70,
+            min=1,
+            max=100,
+            step=1,
+            description="≤ %",
+            layout={"width": "84px"},
+            style=_label(26),
+            tooltip="multiply-adds that may be left, in per cent, for uniform and budget",
         )
-        self.apply = widgets.Button(description="Apply", layout={"width": "60px"})
+        self.apply = widgets.Button(description="Apply", layout={"width": "62px"})
         self.apply.on_click(lambda _: self.act(lambda: state.preset(self.preset.value, self.limit.value / 100)))
         self.stages: dict[str, StageRows] = {}
         self.ratios = widgets.VBox()
@@ -43,7 +50,8 @@ class Knobs(widgets.VBox):
             [
                 self.opening,
                 *self.settings.values(),
-                widgets.HBox([self.preset, self.limit, self.apply]),
+                widgets.HBox([self.preset, widgets.Label("≤ %"), self.limit, self.apply]),
+                widgets.HTML("filters removed, %", layout={"margin": "6px 0 0 0"}),
                 self.ratios,
                 self.trouble,
             ],
@@ -111,7 +119,7 @@ class Knobs(widgets.VBox):
     def _rebuild(self, _: object = None) -> None:
         """Rows for another network."""
         state = self.state
-        self.stages = {stage: StageRows(stage, state, self.act) for stage in state.graph.stages}
+        self.stages = {stage: StageRows(stage, state, self) for stage in state.graph.stages}
         self.ratios.children = tuple(self.stages.values())
         self.preset.options = state.presets()
         self.preset.value = self.preset.options[0]
@@ -138,15 +146,15 @@ class Knobs(widgets.VBox):
 class StageRows(widgets.VBox):
     """A slider for a stage, which opens into one for each of its layers or tied groups."""
 
-    def __init__(self, stage: str, state: State, act: Callable[[Callable[[], None]], None]) -> None:
-        self.stage, self.state, self.act = stage, state, act
+    def __init__(self, stage: str, state: State, knobs: Knobs) -> None:
+        self.stage, self.state, self.knobs = stage, state, knobs
         self.groups = [group for group in state.graph.groups if group.stage == stage]
         free = sum(group.prunable for group in self.groups)
         self.slider = _slider(stage, f"filters removed from each of {free} layers or tied groups, in per cent")
         self.slider.disabled = not free
-        self.slider.observe(lambda c: act(lambda: state.set_stage(stage, _ratio(c["new"]))), "value")
+        self.slider.observe(lambda c: knobs.act(lambda: state.set_stage(stage, _ratio(c["new"]))), "value")
         self.opener = widgets.ToggleButton(
-            False, icon="caret-right", tooltip=f"the layers of {stage}, one by one", layout={"width": "32px"}
+            False, icon="caret-right", tooltip=f"the layers of {stage}, one by one", layout={"width": "40px"}
         )
         self.opener.observe(self._open, "value")
         self.layers: dict[str, LayerRow] = {}
@@ -155,11 +163,12 @@ class StageRows(widgets.VBox):
 
     def _open(self, change: dict[str, Any]) -> None:
         if change["new"] and not self.layers:  # made when they are first looked at: a network may have hundreds
-            self.layers = {group.leader: LayerRow(group, self.state, self.act) for group in self.groups}
+            self.layers = {group.leader: LayerRow(group, self.state, self.knobs.act) for group in self.groups}
             self.box.children = tuple(self.layers.values())
         self.opener.icon = "caret-down" if change["new"] else "caret-right"
         self.box.layout.display = "" if change["new"] else "none"
-        self.refresh()
+        with self.knobs.quietly():
+            self.refresh()
 
     def refresh(self) -> None:
         _show(self.slider, self.state.ratio_of(self.stage))
@@ -184,7 +193,7 @@ class LayerRow(widgets.HBox):
         self.slider.disabled = self.skip.disabled = not group.prunable
         self.slider.observe(lambda c: act(lambda: self._set(_ratio(c["new"]))), "value")
         self.skip.observe(lambda c: act(lambda: state.set_ratio(group.leader, 0.0 if c["new"] else None)), "value")
-        super().__init__([self.skip, self.slider])
+        super().__init__([self.skip, self.slider], layout={"flex": "0 0 auto"})
         if not group.prunable:
             self.layout.opacity = "0.5"
 

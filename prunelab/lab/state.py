@@ -99,6 +99,7 @@ class State(traitlets.HasTraits):
         super().__init__()
         self.ratios: dict[str, float] = {}
         self.choice: dict[str, Any] = dict(CHOICE)
+        self._costed: tuple[PruningPlan | None, pd.DataFrame] = None, pd.DataFrame()
         self.show(network)
         self.choose(ratios=ratios, **choice)
 
@@ -149,6 +150,13 @@ class State(traitlets.HasTraits):
     @property
     def graph(self) -> ChannelGraph:
         return self.network.graph
+
+    @property
+    def cost(self) -> pd.DataFrame:
+        """`measure_cost` of the plan, and the memory of maps; counted once."""
+        if self._costed[0] is not self.plan:
+            self._costed = self.plan, self.network.cost(self.plan)
+        return self._costed[1]
 
     def rank(self, layer: str | None = None) -> pd.DataFrame:
         """The sorted filters of a layer, or of every conv, with their fates."""

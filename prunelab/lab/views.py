@@ -135,6 +135,7 @@ class Norms(View):
         shown = charts.describe_norms(state.rank(state.layer), state.layer)
         self.dots = live(charts.layer_norms(shown, int(ranked.groupby("layer").size().max())))
         self.first = state.graph.layers[0]
+        self._gone: list[int] | None = None  # what the images show
         self.images = widgets.Image(format="png", layout={"max_width": "720px", "object_fit": "contain"})
         self.caption = widgets.HTML()
         pictures = [self.caption, self.images] if self._weight().ndim == 4 else []
@@ -151,7 +152,8 @@ class Norms(View):
         weight = self._weight()
         if weight.ndim == 4:
             gone = self._removed()
-            self.images.value = charts.filter_images(weight, gone)
+            if gone != self._gone:
+                self._gone, self.images.value = gone, charts.filter_images(weight, gone)
             paper = self.state.graph.shapes[self.first].paper_name
             less = f", {len(gone)} go (framed in orange, below)" if gone else ", all stay"
             self.caption.value = f"<b>The filters of {paper}</b>, largest norm first: {len(weight)}{less}"
@@ -250,12 +252,12 @@ class Cost(View):
     title = "Cost"
 
     def build(self) -> None:
-        self.chart = live(charts.layer_cost(self.state.network.cost(self.state.plan)))
+        self.chart = live(charts.layer_cost(self.state.cost))
         self.text = widgets.HTML()
         self.children = (self.chart, self.text)
 
     def refresh(self) -> None:
-        cost = self.state.network.cost(self.state.plan)
+        cost = self.state.cost
         move(self.chart, left=charts.cost_left(cost))
         self.text.value = table(cost, "Table: a row for each conv and linear layer")
 

@@ -19,7 +19,7 @@ def rows(pairs: int, device: str = "cpu") -> list[dict[str, object]]:
 
     def ours(value: int) -> float:
         lab.knobs.stages["stage1"].slider.value = value
-        return float(lab.state.network.cost(lab.plan)["flops_after"].sum())
+        return float(lab.state.cost["flops_after"].sum())
 
     def theirs(value: int) -> float:
         plan = make_plan(graph, {"stage1": value / 100})

@@ -65,6 +65,7 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
         *(f"--{k}={v}" for k, v in options.items()),
     ]
     environment = {**os.environ, **{name: str(state / folder) for name, folder in folders.items()}}
+    environment["PRUNELAB_RUNS"] = str(state / "runs")
     with (state / "log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
     address = f"http://127.0.0.1:{port}"

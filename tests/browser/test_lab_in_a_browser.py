@@ -66,6 +66,16 @@ def test_looking_and_choosing(jupyter, page):
     readout.press("Enter")
     expect(totals(page)).to_contain_text("23.81 M")
 
+    page.locator(".jupyter-button").filter(has=page.locator(".fa-caret-right")).first.click()  # stage 1 opens
+    skip = page.locator(".widget-toggle-button").filter(has_text="skip").locator("visible=true")
+    expect(skip).to_have_count(4)
+    expect(skip.first).to_be_disabled()  # conv_1, whose maps are added to others
+    shoot(page, "layers")
+    skip.nth(1).click()
+    expect(totals(page)).to_contain_text("25.88 M")
+    skip.nth(1).click()
+    expect(totals(page)).to_contain_text("23.81 M")
+
     tab(page, "Cost").click()
     expect(page.locator(".widget-tab svg.marks").filter(has_text="bytes of maps")).to_be_visible()
     shoot(page, "cost")
