@@ -156,6 +156,8 @@ def test_a_stage_opens_into_its_layers(lab):
     assert lab.ratios == {"stage1": 0.3, "stage3": 0.5}  # looking changes nothing
     assert lab.state.layer == "layer1.0.conv1"
     assert [row.slider.value for row in rows.layers.values()] == [0, 30, 30, 30]
+    rows.layers["layer1.2.conv1"].slider.value = 30.000000000000004  # as a page does when it draws a slider
+    assert "layer1.2.conv1" not in lab.ratios
     fixed, free = rows.layers["conv1"], rows.layers["layer1.1.conv1"]
     assert fixed.slider.disabled
     assert fixed.skip.disabled

@@ -37,9 +37,7 @@ class Knobs(widgets.VBox):
             min=1,
             max=100,
             step=1,
-            description="≤ %",
-            layout={"width": "84px"},
-            style=_label(26),
+            layout={"width": "58px"},
             tooltip="multiply-adds that may be left, in per cent, for uniform and budget",
         )
         self.apply = widgets.Button(description="Apply", layout={"width": "62px"})
@@ -152,7 +150,7 @@ class StageRows(widgets.VBox):
         free = sum(group.prunable for group in self.groups)
         self.slider = _slider(stage, f"filters removed from each of {free} layers or tied groups, in per cent")
         self.slider.disabled = not free
-        self.slider.observe(lambda c: knobs.act(lambda: state.set_stage(stage, _ratio(c["new"]))), "value")
+        self.slider.observe(self._moved, "value")
         self.opener = widgets.ToggleButton(
             False, icon="caret-right", tooltip=f"the layers of {stage}, one by one", layout={"width": "40px"}
         )
@@ -160,6 +158,11 @@ class StageRows(widgets.VBox):
         self.layers: dict[str, LayerRow] = {}
         self.box = widgets.VBox(layout={"max_height": "280px", "overflow": "auto", "display": "none"})
         super().__init__([widgets.HBox([self.opener, self.slider]), self.box])
+
+    def _moved(self, change: dict[str, Any]) -> None:
+        ratio = _ratio(change["new"])
+        if ratio != round(self.state.ratio_of(self.stage), 4):
+            self.knobs.act(lambda: self.state.set_stage(self.stage, ratio))
 
     def _open(self, change: dict[str, Any]) -> None:
         if change["new"] and not self.layers:  # made when they are first looked at: a network may have hundreds
@@ -181,7 +184,7 @@ class LayerRow(widgets.HBox):
     """A slider for a layer, or a group of tied ones, and a switch that keeps it whole."""
 
     def __init__(self, group: Group, state: State, act: Callable[[Callable[[], None]], None]) -> None:
-        self.group, self.state = group, state
+        self.group, self.state, self.act = group, state, act
         tied = f" with {len(group.layers) - 1} tied to it" if len(group.layers) > 1 else ""
         about = f"{group.leader}, {group.size} filters{tied}"
         self.slider = _slider(
@@ -191,11 +194,16 @@ class LayerRow(widgets.HBox):
             False, description="skip", tooltip=f"keep {group.leader} whole", layout={"width": "48px"}
         )
         self.slider.disabled = self.skip.disabled = not group.prunable
-        self.slider.observe(lambda c: act(lambda: self._set(_ratio(c["new"]))), "value")
+        self.slider.observe(self._moved, "value")
         self.skip.observe(lambda c: act(lambda: state.set_ratio(group.leader, 0.0 if c["new"] else None)), "value")
         super().__init__([self.skip, self.slider], layout={"flex": "0 0 auto"})
         if not group.prunable:
             self.layout.opacity = "0.5"
+
+    def _moved(self, change: dict[str, Any]) -> None:
+        ratio = _ratio(change["new"])
+        if ratio != round(self.state.ratio_of(self.group.leader), 4):  # a page may send 40.00000000000001 of itself
+            self.act(lambda: self._set(ratio))
 
     def _set(self, ratio: float) -> None:
         self.state.layer = self.group.leader  # the one that moves is looked at

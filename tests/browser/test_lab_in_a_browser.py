@@ -70,6 +70,9 @@ def test_looking_and_choosing(jupyter, page):
     skip = page.locator(".widget-toggle-button").filter(has_text="skip").locator("visible=true")
     expect(skip).to_have_count(4)
     expect(skip.first).to_be_disabled()  # conv_1, whose maps are added to others
+    expect(page.locator(".widget-dropdown").filter(has_text="layer").locator("select")).to_have_value(
+        "conv_2 · layer1.0.conv1"
+    )
     shoot(page, "layers")
     skip.nth(1).click()
     expect(totals(page)).to_contain_text("25.88 M")
