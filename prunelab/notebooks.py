@@ -110,7 +110,7 @@ def clean(notebook: Any) -> None:
         "language_info": {"name": "python"},
     }
     for i, cell in enumerate(notebook.cells):
-        cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags"}
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key in ("tags", "jupyter")}
         cell.id = f"cell-{i}"
         if cell.cell_type == "code":
             cell.outputs = [

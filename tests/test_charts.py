@@ -58,6 +58,7 @@ def all_charts(graph):
         "coupling": charts.coupling(graph.coupled("conv_1")),
         "sensitivity": charts.sensitivity(MEASURED),
         "sensitivity of layers": charts.sensitivity(LAYERS),
+        "compare_sensitivity": charts.compare_sensitivity({"smallest": LAYERS, "largest": LAYERS}),
         "overlap": charts.overlap(
             compare_plans({c: make_plan(graph, {"*": 0.5}, criterion=c) for c in ("l1", "l2", "fpgm")})
         ),

@@ -1,6 +1,7 @@
 """The rules that every notebook keeps (they are run and compared by nbval)."""
 
 import ast
+import re
 from pathlib import Path
 
 import nbformat
@@ -16,6 +17,7 @@ def test_structure(path):
     assert notebook.metadata["kernelspec"]["name"] == "python3"
     assert "widgets" not in notebook.metadata
     assert path.stat().st_size < 200_000
+    assert not missing_links(notebook, path.parent)
     assert notebook.cells[0].source.startswith("# ")
     assert "?**" in notebook.cells[0].source  # the question
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -29,6 +31,21 @@ def test_structure(path):
         assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in ast.parse(cell.source).body)
         assert cell.execution_count, "stored without outputs, so nbval would compare nothing: make notebooks"
         assert not any(output.output_type == "error" for output in cell.outputs)
+
+
+def missing_links(notebook, folder: Path) -> list[str]:
+    text = " ".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    targets = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]
+    return [target for target in targets if not (folder / target).exists()]
+
+
+def test_exercises_have_answers_that_are_run():
+    for path in (path for path in NOTEBOOKS if path.stem[:2].isdigit()):
+        cells = nbformat.read(path, as_version=4).cells
+        assert any("## Exercises" in cell.source or "## What to try" in cell.source for cell in cells), path.stem
+        hidden = [cell for cell in cells if cell.metadata.get("jupyter", {}).get("source_hidden")]
+        assert hidden, path.stem
+        assert all(cell.outputs for cell in hidden), path.stem
 
 
 def test_some_numbers_are_compared():

@@ -1,0 +1,64 @@
+"""Every teaching notebook runs by papermill, with nobody at the knobs, on pictures from a folder, cut short."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+import yaml
+from small import make_folder
+
+from prunelab import load_model
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+SHORT: dict[str, dict] = {
+    "00_start_here": {"epochs": 1, "retrain_epochs": 1, "batch_size": 4},
+    "01_filter_norms": {},
+    "02_removing_a_filter": {},
+    "03_sensitivity": {"ratios": [0.5], "budgets": [0.9]},
+    "04_across_layers": {"ratio": 0.3},
+    "05_retraining": {"rates": [0.01], "scratch_epochs": 1, "layers": ["conv_2"], "batch_size": 4},
+    "06_which_criterion": {"ratios": [0.3, 0.5], "criteria": ["l1", "var_l2"], "images": 0},
+    "07_what_time_it_saves": {"recipes": ["resnet56-pruned-b"], "formats": ["contiguous"], "repeats": 1},
+    "report": {},
+}
+ALONE = ("04_across_layers", "07_what_time_it_saves", "report")  # they look at no pictures
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """{name: (what papermill said, the notebook that came out)}; two at a time."""
+    folder = tmp_path_factory.mktemp("papermill")
+    pictures = make_folder(folder / "pictures")
+    torch.save(load_model("resnet20", num_classes=2).state_dict(), folder / "fresh.pth")
+
+    def run(name: str) -> tuple[subprocess.CompletedProcess, Path]:
+        given = {**SHORT[name], **({} if name == "report" else {"interactive": False})}
+        given |= {} if name in ALONE else {"data": str(pictures)}
+        given |= {} if name in ALONE or name.startswith("00") else {"weights": str(folder / "fresh.pth")}
+        command = [sys.executable, "-m", "papermill", str(NOTEBOOKS / f"{name}.ipynb"), str(folder / f"{name}.ipynb")]
+        command += ["-y", yaml.safe_dump(given), "--no-progress-bar", "-k", "python3"]
+        environment = {"PRUNELAB_RUNS": str(folder / "runs"), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, cwd=folder)
+        return done, folder / f"{name}.ipynb"
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(SHORT, pool.map(run, SHORT), strict=True))
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_it_runs_headless(executed, name):
+    done, path = executed[name]
+    assert done.returncode == 0, done.stderr[-2000:]
+    cells = nbformat.read(path, as_version=4).cells
+    assert all(cell.execution_count for cell in cells if cell.cell_type == "code")
+    shown = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    assert not any("application/vnd.jupyter.widget-view+json" in data for data in shown)
+
+
+def test_every_teaching_notebook_is_here():
+    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} - {"lab", "replay"} == set(SHORT)
