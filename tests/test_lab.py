@@ -348,7 +348,63 @@ def test_retraining_stops_and_goes_on(lab):
     assert lab.state.trained is None
 
 
+def test_what_is_done_while_the_choice_changes_is_not_taken_for_the_new_one(lab):
+    bar, before = lab.actions.retrain, lab.ratios
+    lab.actions.epochs.value = 1
+    bar.job.observe(lambda change: setattr(lab, "ratios", {"stage2": 0.5}), "done")
+    bar.job.start()
+    bar.job.join(60)
+    bar.job.unobserve_all("done")
+    assert lab.state.trained is None
+    assert "The choice has changed since" in bar.job.message
+    lab.ratios = before
+    bar.job.start()
+    bar.job.join(60)
+    assert lab.state.trained is not None
+    assert "Evaluate and Save model now mean this network" in bar.job.message
+
+
+def test_figures_of_another_choice_are_taken_down(lab):
+    time, sensitivity = lab.tabs.views[4], lab.tabs.views[1]
+    lab.tabs.selected_index = 4
+    time.job.start()
+    time.job.join(60)
+    assert time.chart.children
+    lab.ratios = {"stage1": 0.6}
+    assert not time.chart.children
+    assert "Measure" in time.text.value
+    lab.tabs.selected_index = 1
+    sensitivity.images.value = 20
+    sensitivity.job.start()
+    sensitivity.job.join(60)
+    assert sensitivity.chart is not None
+    lab.ratios = {"stage1": 0.5}
+    assert sensitivity.chart is not None  # curves are of the network, whatever the ratios
+    lab.knobs.settings["order"].value = "largest"
+    assert lab.state.measured is None
+    assert sensitivity.chart is None
+
+
 # --- what is kept ---
+
+
+def test_a_network_that_was_given_is_not_taken_for_one_of_its_name():
+    """Its weights are in no file: a recipe or code that names it would begin with others."""
+    state = State(open_network(load_model("resnet56"), "digits"), ratios={"*": 0.1})
+    assert "resnet56-pruned-a" in state.presets()
+    with pytest.raises(ValueError, match="names its network and data"):
+        recipe_text(state, TrainSettings(epochs=1))
+    assert "model = ...  # your model" in code_text(state)
+
+
+def test_names_with_dots_are_kept(lab, network, tmp_path):
+    settings = TrainSettings(epochs=1)
+    state = State(network, ratios={"*": 0.1})
+    assert save_recipe(state, tmp_path / "mine.v2", settings) == tmp_path / "mine.v2.yaml"
+    assert save_recipe(state, tmp_path / "mine.yaml", settings) == tmp_path / "mine.yaml"
+    lab.actions.name.value = str(tmp_path / "small.v2")
+    lab.actions.save_model.click()
+    assert (tmp_path / "small.v2.safetensors").exists()
 
 
 def test_the_recipe_replays_to_the_same_network(network, tmp_path, few_digits):

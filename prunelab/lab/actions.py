@@ -102,36 +102,39 @@ class Actions(widgets.VBox):
 
     def _evaluate(self, report: Report) -> str:
         state, val = self.state, self.state.network.data.val
-        plan, after = state.plan, "retrained" if state.trained else "pruned, not retrained"
+        network, plan = state.network, state.plan
+        after = "pruned, not retrained" if state.trained is None else "retrained"
         found = evaluate_both({"whole": state.network.model, after: state.small}, val, report)
-        if state.plan is plan:
+        if state.leaves(network, plan):
             self.evaluation.value = table(found)
         return f"{len(val):,} validation images; test images are for the end."
 
     def _retrain(self, report: Report) -> str:
-        state, plan, settings = self.state, self.state.plan, self.settings
-        small = prune(state.network.model, plan, graph=state.graph)
+        state, network, plan, settings = self.state, self.state.network, self.state.plan, self.settings
+        small = prune(network.model, plan, graph=network.graph)
         path = state.folder / f"retrained-{_name(settings)}.safetensors"
         rows: list[dict[str, Any]] = read_header(path)["rows"] if path.exists() else []
 
         def note(row: dict[str, Any]) -> None:
             rows.append(row)
-            if state.plan is plan:
+            if state.leaves(network, plan):
                 self._draw_curve(rows)
 
         try:
-            history = train(small, state.network.data, settings, checkpoint=path, on_epoch=note, on_batch=report)
+            history = train(small, network.data, settings, checkpoint=path, on_epoch=note, on_batch=report)
         except KeyboardInterrupt:
             where = "Retrain goes on from there" if rows else "Retrain begins anew"
             raise KeyboardInterrupt(f"stopped after {len(rows)} of {settings.epochs} epochs; {where}") from None
-        if state.plan is plan:
+        last, still = history.iloc[-1], state.leaves(network, plan)
+        if still:
             state.trained = small
             self._draw_curve(history.to_dict("records"))
-        last = history.iloc[-1]
-        return (
-            f"After {len(history)} epochs: validation {last['val_accuracy']:.1%}, test {last['test_accuracy']:.1%}. "
-            "Evaluate and Save model now mean this network."
+        now = (
+            "Evaluate and Save model now mean this network"
+            if still
+            else ("The choice has changed since: go back to it and press Retrain, and this network is there at once")
         )
+        return f"After {len(history)} epochs: validation {last['val_accuracy']:.1%}, test {last['test_accuracy']:.1%}. {now}."
 
     def _draw_curve(self, rows: list[Any]) -> None:
         chart = charts.learning_curves(pd.DataFrame(rows).assign(kind="retrained"))
@@ -141,11 +144,11 @@ class Actions(widgets.VBox):
             self.curve.children = (live(chart),)
 
     def _seal(self, report: Report) -> str:
-        state, plan = self.state, self.state.plan
+        state, network, plan = self.state, self.state.network, self.state.plan
         images, _ = next(iter(state.network.data.val.batches(SEALED)))
         found = seal(state, images.to(state.network.data.device), masked=self.masked.value)
         report(1, 1)
-        if state.plan is plan:
+        if state.leaves(network, plan):
             self.seal_text.value = table(found.map(lambda v: f"{v:.2g}" if isinstance(v, float) else v))
         worst = float(found["largest difference"].iloc[0])
         scale = float(found["of outputs up to"].iloc[0])
@@ -157,9 +160,12 @@ class Actions(widgets.VBox):
         self.saved.value = f"Saved. To run it: <code>prunelab replay {escape(str(path))}</code>"
 
     def _save_model(self) -> None:
-        what = "retrained" if self.state.trained else "pruned, not retrained"
+        what = "pruned, not retrained" if self.state.trained is None else "retrained"
         path = save_pruned(
-            self._path().with_suffix(".safetensors"), self.state.small, self.state.plan, info={"state": what}
+            f"{self._path()}".removesuffix(".safetensors") + ".safetensors",
+            self.state.small,
+            self.state.plan,
+            info={"state": what},
         )
         self.saved.value = f"Saved, {what}. To load it: <code>load_pruned({escape(repr(str(path)))})</code>"
 

@@ -21,7 +21,7 @@ def recipe_text(state: State, retrain: TrainSettings) -> str:
     Raises ValueError for what a recipe cannot name: a module or a data set of one's own, a pruned file.
     """
     network = state.network
-    if network.architecture is None or network.source is None:
+    if not network.by_name or network.source is None:
         raise ValueError(
             "a recipe names its network and data, and this lab was given objects: open a network by name, or use the code"
         )
@@ -45,7 +45,7 @@ def recipe_text(state: State, retrain: TrainSettings) -> str:
 
 def save_recipe(state: State, path: str | Path, retrain: TrainSettings) -> Path:
     """Write the recipe's file, and read it once, so that what is saved replays."""
-    path = Path(path).with_suffix(".yaml")
+    path = Path(f"{path}".removesuffix(".yaml") + ".yaml")
     write_whole(path, recipe_text(state, retrain))
     load_recipe(path)
     return path
@@ -57,7 +57,7 @@ def code_text(state: State) -> str:
     names = ["evaluate", "load_data", "load_model", "make_plan", "measure_cost", "prune", "trace"]
     pruned = getattr(network.model, "pruning_plan", None) is not None
     ours = network.weights == str(find_weights(OURS))
-    if network.architecture is None:
+    if not network.by_name:
         model = "...  # your model"
         names.remove("load_model")
     elif pruned:
@@ -75,10 +75,10 @@ def code_text(state: State) -> str:
     lines = [
         "import torch",
         f"from prunelab import {', '.join(names)}",
-        *(["from prunelab.notebooks import find_weights"] if ours and not pruned and network.architecture else []),
+        *(["from prunelab.notebooks import find_weights"] if ours and not pruned else []),
         "",
         f"data = {data}",
-        f"model = {model}.to(data.device)" if network.architecture else f"model = {model}",
+        f"model = {model}.to(data.device)" if network.by_name else f"model = {model}",
         "graph = trace(model, torch.zeros(data.image_shape))",
         f"plan = make_plan(graph, {state.ratios!r}{how})",
         "small = prune(model, plan)  # a new, smaller model",

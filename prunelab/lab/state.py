@@ -35,7 +35,8 @@ class Network:
     model: nn.Module
     data: DataSplits
     graph: ChannelGraph
-    architecture: str | None  # its name for `load_model`; None of a module of one's own
+    architecture: str | None  # its name for `load_model`, where it has one
+    by_name: bool  # whether it was opened by name and file, so that a recipe or code can do so again
     weights: str | None  # the file they came from
     source: str | None  # the data's name for `load_data`
     known: dict[str, dict[str, Tensor]] = field(default_factory=dict)
@@ -70,9 +71,10 @@ def open_network(
     if model is None:
         model, weights = "resnet20", weights or find_weights(OURS)
     name = model if isinstance(model, str) else getattr(model, "architecture", {}).get("name")
+    by_name = isinstance(model, str)
     found = _load(model, weights, len(splits.classes)) if isinstance(model, str) else model
     graph = trace(found.to(splits.device), torch.zeros(splits.image_shape))
-    return Network(found, splits, graph, name, str(weights) if weights else None, source)
+    return Network(found, splits, graph, name, by_name, str(weights) if weights else None, source)
 
 
 def _load(name: str, weights: str | Path | None, classes: int) -> nn.Module:
@@ -115,11 +117,13 @@ class State(traitlets.HasTraits):
         """Another choice: ratios (all of them), criterion, strategy, order, rounding, align; errors as in `make_plan`."""
         wanted = dict(self.ratios if ratios is None else ratios)
         settings = {**self.choice, **choice}
-        plan = self.network.plan(wanted, settings)
+        plan, before = self.network.plan(wanted, settings), self.choice
         self.ratios, self.choice = wanted, settings
         with self.hold_trait_notifications():
             if plan.keep != self.plan.keep:
                 self.trained = None
+            if any(settings[name] != before[name] for name in ("criterion", "order")):
+                self.measured = None  # it was of other filters; measured again, the store knows it
             self.plan = plan
 
     def set_ratio(self, key: str, ratio: float | None) -> None:
@@ -166,7 +170,11 @@ class State(traitlets.HasTraits):
     @property
     def small(self) -> nn.Module:
         """The network that the plan leaves, retrained if it was."""
-        return self.trained or prune(self.network.model, self.plan, graph=self.graph)
+        return prune(self.network.model, self.plan, graph=self.graph) if self.trained is None else self.trained
+
+    def leaves(self, network: Network, plan: PruningPlan) -> bool:
+        """Whether the choice at hand still leaves the filters that it left when a job began."""
+        return self.network is network and self.plan.keep == plan.keep
 
     @property
     def folder(self) -> Path:

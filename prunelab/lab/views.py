@@ -15,6 +15,7 @@ from prunelab import charts
 from prunelab.lab.jobs import Job, JobBar, Report
 from prunelab.lab.state import State
 from prunelab.latency import measure_latency
+from prunelab.plan import PruningPlan
 from prunelab.sensitivity import measure_sensitivity
 from prunelab.surgery import prune
 
@@ -197,6 +198,7 @@ class Sensitivity(View):
     def refresh(self) -> None:
         measured = self.state.measured
         if measured is None:
+            self.build()
             self.text.value = (
                 "Nothing is measured yet. <b>Measure</b> prunes each layer or stage alone and counts the right answers "
                 "on validation images, without retraining; then a click on a curve sets that ratio."
@@ -215,14 +217,15 @@ class Sensitivity(View):
 
     def _measure(self, report: Report) -> str:
         state, network = self.state, self.state.network
+        which = {name: state.choice[name] for name in ("criterion", "order")}
         layers = {"each stage": [s for s in state.graph.stages if state.graph.select(s)], "every layer": None,
                   "this layer": [state.layer]}[self.what.value]  # fmt: skip
         images = min(self.images.value, len(network.data.val))
         found = measure_sensitivity(
-            network.model, network.data, layers=layers, images=images, criterion=state.choice["criterion"],
-            order=state.choice["order"], store=state.folder.parent / "sensitivity.jsonl", on_progress=report,
+            network.model, network.data, layers=layers, images=images, **which,
+            store=state.folder.parent / "sensitivity.jsonl", on_progress=report,
         )  # fmt: skip
-        if state.network is network:
+        if state.network is network and which.items() <= state.choice.items():
             state.measured = found
         return f"{found['layer'].nunique()} curves on {images:,} validation images."
 
@@ -317,23 +320,30 @@ class Time(View):
         self.children = (self.bar, self.chart, self.text)
 
     def build(self) -> None:
-        self.chart.children, self.text.value = (
-            (),
-            "Fewer multiply-adds are not always less time: <b>Measure</b> it here.",
-        )
+        self._shown: PruningPlan | None = None  # whose time is shown
+        self.chart.children = ()
+        self.text.value = "Fewer multiply-adds are not always less time: <b>Measure</b> it here."
+
+    def refresh(self) -> None:
+        if self._shown is not None and self._shown.keep != self.state.plan.keep:
+            self.build()  # it was of another choice
 
     def _measure(self, report: Report) -> str:
-        network, state = self.state.network, self.state
-        models = {"whole": network.model, "pruned": prune(network.model, state.plan, graph=state.graph)}
+        network, plan = self.state.network, self.state.plan
+        models = {"whole": network.model, "pruned": prune(network.model, plan, graph=network.graph)}
         shape, device = network.data.image_shape[1:], network.data.device
         found = measure_latency(models, shape, device=device, batch=self.batch.value, on_progress=report)
-        self.chart.children = (live(charts.latency(found)),)
+        if self.state.leaves(network, plan):
+            self._show(found, plan)
         after = found.set_index("model").loc["pruned"]
+        return f"{after['time_left']:.1%} of the time at {after['flops_left']:.1%} of the multiply-adds."
+
+    def _show(self, found: pd.DataFrame, plan: PruningPlan) -> None:
+        self._shown, self.chart.children = plan, (live(charts.latency(found)),)
         shown = found[["model", "batch", "median_ms", "low_ms", "high_ms", "flops", "unaligned"]]
         names = {"model": "network", "batch": "images at once", "median_ms": "median ms", "low_ms": "from (quartile)",
                  "high_ms": "to", "flops": "multiply-adds", "unaligned": "unaligned widths"}  # fmt: skip
         self.text.value = table(shown.rename(columns=names))
-        return f"{after['time_left']:.1%} of the time at {after['flops_left']:.1%} of the multiply-adds."
 
 
 class Tabs(widgets.Tab):
