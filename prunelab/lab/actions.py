@@ -198,11 +198,16 @@ def _name(settings: TrainSettings) -> str:
     return hashlib.blake2b(repr(asdict(settings)).encode(), digest_size=4).hexdigest()
 
 
-def evaluate_both(models: dict[str, nn.Module], split: Split | FileSplit, report: Report) -> pd.DataFrame:
+def evaluate_both(models: dict[str, nn.Module], split: Split | FileSplit, report: Report | None = None) -> pd.DataFrame:
     """A row for each network: right answers, images, accuracy and its 95 % interval, in per cent."""
     rows = []
     for i, (name, model) in enumerate(models.items()):
-        found = evaluate(model, split, on_batch=lambda n, m, i=i: report(i * m + n, len(models) * m))  # type: ignore[misc]
+
+        def note(done: int, total: int, before: int = i) -> None:
+            if report:
+                report(before * total + done, len(models) * total)
+
+        found = evaluate(model, split, on_batch=note)
         low, high = wilson(found.correct, found.total)
         rows.append(
             {"network": name, "right": found.correct, "of": found.total, "accuracy, %": 100 * found.accuracy,
