@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab replay test nbval fuzz coverage bench lint format notebooks lock clean
+.PHONY: help setup lab replay test nbval fuzz coverage bench docs lint format notebooks lock clean
 N ?= 10000
 STRICT := notebooks/02_*|notebooks/04_*
 
@@ -34,8 +34,8 @@ lab: $(READY) ## open JupyterLab on the lab notebook
 replay: $(READY) ## run the main job: train, prune, retrain and report a small network on digits
 	$(BIN)/prunelab replay digits-quick
 
-test: $(READY) lint ## run every check: lint, types, tests, notebooks
-	$(BIN)/python -m pytest -p no:nbval tests
+test: $(READY) lint docs ## run every check: lint, types, links, tests, notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:nbval -n 2 --dist loadfile tests
 	@$(MAKE) --no-print-directory nbval
 
 nbval: $(READY) ## run every notebook, two at a time, and compare what carries the lesson; all outputs of two
@@ -51,6 +51,11 @@ coverage: $(READY) ## prune every convolutional network of torchvision, check it
 
 bench: $(READY) ## time us beside what one would otherwise use
 	$(BIN)/python tests/benchmarks
+
+docs: $(READY) ## build the site in build/docs: README, notebooks as stored, API; runs and fetches nothing
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/docs
+	@cp build/docs/README.html build/docs/index.html
+	@echo "open build/docs/index.html"
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prunelab.oracle import silence
     from prunelab.plan import PruningPlan, compare_plans, make_plan, rank_filters
     from prunelab.recipe import Recipe, load_recipe
-    from prunelab.sensitivity import measure_sensitivity
+    from prunelab.sensitivity import measure_retrained, measure_sensitivity
     from prunelab.surgery import check_optimizer, prune, prune_optimizer
     from prunelab.training import Metrics, TrainSettings, evaluate, train
 
@@ -36,7 +36,7 @@ _MODULES = {
     "oracle": ["silence"],
     "cost": ["measure_cost", "total_cost"],
     "latency": ["measure_latency", "time_recipes"],
-    "sensitivity": ["measure_sensitivity"],
+    "sensitivity": ["measure_retrained", "measure_sensitivity"],
     "budget": ["choose_ratios", "compare_ratios", "uniform_ratios"],
     "training": ["Metrics", "TrainSettings", "evaluate", "train"],
     "checkpoint": ["load_pruned", "save_pruned"],

@@ -80,7 +80,7 @@ def _as_csv(rows: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def render_png(chart: alt.TopLevelMixin | dict[str, Any], scale: float = 1.2) -> bytes | None:
+def render_png(chart: alt.TopLevelMixin | dict[str, Any], scale: float = 1) -> bytes | None:
     """A chart as a small PNG, or None where vl-convert is not installed."""
     try:
         import vl_convert
@@ -91,7 +91,7 @@ def render_png(chart: alt.TopLevelMixin | dict[str, Any], scale: float = 1.2) ->
     spec = chart if isinstance(chart, dict) else chart.to_dict()
     drawn = Image.open(io.BytesIO(vl_convert.vegalite_to_png(spec, scale=scale))).convert("RGB")
     buffer = io.BytesIO()
-    drawn.quantize(64).save(buffer, "PNG", optimize=True)  # a quarter of the size, and no visible difference
+    drawn.quantize(48).save(buffer, "PNG", optimize=True)  # a quarter of the size, and no visible difference
     return buffer.getvalue()
 
 
@@ -127,6 +127,7 @@ def sensitivity(measured: pd.DataFrame) -> Chart | alt.FacetChart:
     Live: the point that is clicked, its layer and ratio, is in the selection `picked`.
     """
     frame = measured.assign(share=measured["removed"] / measured["filters"]).drop_duplicates(["layer", "removed"])
+    frame = frame.round(4)
     stages = len(set(frame["stage"]))
     panels = 1 < stages < len(set(frame["layer"]))
     ramp = alt.Color(
@@ -163,10 +164,12 @@ def sensitivity(measured: pd.DataFrame) -> Chart | alt.FacetChart:
     )
 
 
-def compare_sensitivity(measured: Mapping[str, pd.DataFrame]) -> alt.FacetChart:
-    """Several ways of choosing side by side, a panel for each layer or stage and a line for each way (Fig. 8, 9).
+def compare_sensitivity(
+    measured: Mapping[str, pd.DataFrame], *, legend: str = "which go", title: str = "Which filters go"
+) -> alt.FacetChart:
+    """Several ways side by side, a panel for each layer or stage and a line for each way (Fig. 2(c), 8, 9).
 
-    {name: frame of `measure_sensitivity`} in.
+    {name: frame of `measure_sensitivity` or `measure_retrained`} in. legend: what tells the ways apart.
     """
     frame = pd.concat([found.assign(way=name) for name, found in measured.items()])
     frame = frame.assign(share=frame["removed"] / frame["filters"])
@@ -174,11 +177,11 @@ def compare_sensitivity(measured: Mapping[str, pd.DataFrame]) -> alt.FacetChart:
     columns = ["layer", "way", "share", "accuracy", "accuracy_low", "accuracy_high", "correct", "total"]
     base = alt.Chart(frame[columns].round(4)).encode(
         x=alt.X("share:Q", title="filters removed", axis=axis),
-        color=alt.Color("way:N", title="which go", sort=None, legend=alt.Legend(symbolOpacity=1)),
+        color=alt.Color("way:N", title=legend, sort=None, legend=alt.Legend(symbolOpacity=1)),
     )
     band = base.mark_area(opacity=0.12).encode(y=alt.Y("accuracy_low:Q", scale=scale), y2="accuracy_high:Q")
     line = base.mark_line(point=alt.OverlayMarkDef(size=25)).encode(
-        y=alt.Y("accuracy:Q", title="accuracy without retraining", axis=axis, scale=scale),
+        y=alt.Y("accuracy:Q", title="accuracy", axis=axis, scale=scale),
         tooltip=["layer:N", "way:N", alt.Tooltip("accuracy:Q", format=".1%"), "correct:Q", "total:Q"],
     )
     total = f"{int(frame['total'].max()):,} images; bands hold the accuracy 95 times in 100"
@@ -186,7 +189,7 @@ def compare_sensitivity(measured: Mapping[str, pd.DataFrame]) -> alt.FacetChart:
         alt.layer(band, line)
         .properties(width=210, height=180)
         .facet(facet=alt.Facet("layer:N", title=None, sort=list(dict.fromkeys(frame["layer"]))), columns=3)
-        .properties(title=alt.Title("Which filters go", subtitle=total))
+        .properties(title=alt.Title(title, subtitle=total))
     )
 
 
@@ -294,7 +297,7 @@ def latency(measured: pd.DataFrame) -> alt.FacetChart:
 def learning_curves(history: pd.DataFrame) -> alt.FacetChart:
     """Accuracy by epoch on train, validation and test, a panel for each training. `Experiment.history` in."""
     columns = {"train_accuracy": "train", "val_accuracy": "validation", "test_accuracy": "test"}
-    long = history.rename(columns=columns).melt(["kind", "epoch"], list(columns.values()), "split", "accuracy")
+    long = history.rename(columns=columns).melt(["kind", "epoch"], list(columns.values()), "split", "accuracy").round(4)
     last = int(history["epoch"].max())
     ticks = list(range(1, last + 1, -(-last // 8)))
     return (

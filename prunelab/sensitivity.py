@@ -22,8 +22,9 @@ from prunelab.numbering import NORMS
 from prunelab.plan import PruningPlan, check_ratio, make_plan
 from prunelab.progress import watch
 from prunelab.store import Place, Store
+from prunelab.surgery import prune
 from prunelab.symbolic import copy_with, like_model, trace_forward
-from prunelab.training import check_outputs
+from prunelab.training import TrainSettings, check_outputs, evaluate, train
 
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # Li et al. 2017, Fig. 2(b)
 STACK = 9  # plans whose unchanged rest runs as one batch on a GPU
@@ -107,6 +108,47 @@ def measure_sensitivity(
     found = _tabulate(graph, curves, known, blocks)
     found.attrs["refused"] = {g.leader: g.reason for g in graph.groups if not g.prunable}
     return found
+
+
+def measure_retrained(
+    model: nn.Module,
+    data: DataSplits,
+    settings: TrainSettings,
+    *,
+    layers: Sequence[str] | None = None,
+    ratios: Sequence[float] = RATIOS,
+    criterion: str = "l1",
+    order: str = "smallest",
+    seed: int = 0,
+    checkpoints: str | Path | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """The accuracy on validation when one layer alone loses filters and the network is retrained (§3.2, Fig. 2(c)).
+
+    settings: of each retraining; there is one for each layer and number of filters.
+    layers, ratios, criterion, order, seed: as in `measure_sensitivity`, whose columns come back. The rows with
+        ratio 0 are the whole network as it was given.
+    checkpoints: a folder for one file a retraining. Stopped and called again with it, it goes on from there.
+
+    Raises ValueError for an unknown layer or one that cannot be pruned; what `train` raises.
+
+    >>> measure_retrained(model, data, TrainSettings(epochs=20, lr=0.001, milestones=()), checkpoints="fig2c")
+    """
+    graph = trace(model, torch.zeros(data.image_shape))
+    curves = _make_curves(graph, layers, ratios, criterion, order, data, seed)
+    found = Store(None, {})
+    blocks = [(0, len(data.val))]
+    whole = evaluate(model, data.val)
+    found.add((WHOLE, 0, *blocks[0]), whole.correct, whole.loss * whole.total)
+    tasks = [(curve.key, removed, plan) for curve in curves for removed, plan in curve.plans.items()]
+    for key, removed, plan in watch(tasks, "retraining", len(tasks), "networks", show=progress):
+        small = prune(model, plan, graph=graph)
+        start = hash_tensors(small.state_dict())[:8]
+        file = None if checkpoints is None else Path(checkpoints) / f"{key}-{removed}-{start}.safetensors"
+        train(small, data, settings, checkpoint=file)
+        counted = evaluate(small, data.val, precision=settings.precision)
+        found.add((key, removed, *blocks[0]), counted.correct, counted.loss * counted.total)
+    return _tabulate(graph, curves, found, blocks)
 
 
 def _check_images(images: int | None, split: Split | FileSplit) -> int:

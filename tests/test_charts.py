@@ -73,7 +73,7 @@ def all_charts(graph):
 def test_every_chart_is_drawn(graph):
     for name, chart in all_charts(graph).items():
         picture = Image.open(io.BytesIO(charts.render_png(chart)))
-        assert picture.width > 300, name
+        assert picture.width > 240, name
         assert sum(count > 0 for count in picture.convert("L").histogram()) > 8, name  # not blank
         assert chart.to_dict()["title"], name
         json.dumps(chart.to_dict(), allow_nan=False)

@@ -1,6 +1,7 @@
 """What holds the package together: its names, its light front door, imports that run one way."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,12 @@ ORDER = [
     "lab",
     "cli",
 ]  # a module imports only modules before it, at its top; charts and lab are leaves
+
+
+def test_every_public_name_is_on_the_api_page():
+    page = (PACKAGE.parent / "docs" / "api.md").read_text(encoding="utf-8")
+    missing = [name for name in prunelab.__all__ if not re.search(rf":: prunelab\.{name}$", page, re.MULTILINE)]
+    assert not missing
 
 
 def test_every_public_name_is_there():

@@ -3,12 +3,24 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
-from small import make_folder, shake
+from small import QUICK, make_folder, shake
 
-from prunelab import evaluate, load_data, load_model, make_plan, measure_sensitivity, prune, score_filters, trace
+from prunelab import (
+    evaluate,
+    load_data,
+    load_model,
+    make_plan,
+    measure_retrained,
+    measure_sensitivity,
+    prune,
+    score_filters,
+    trace,
+    train,
+)
 from prunelab.batches import FileSplit
 from prunelab.data import data_dir
 from prunelab.sensitivity import wilson
@@ -277,3 +289,19 @@ def test_more_bad_input(model, digits):
         make_plan(graph, {"conv_2": 0.5}, scores={"conv_2": torch.full((16,), float("nan"))})
     with pytest.raises(ValueError, match="leave scores= out"):
         make_plan(graph, {"conv_2": 0.5}, scores={}, strategy="greedy")
+
+
+def test_retrained_one_layer_at_a_time_equals_the_plain_loop(model, few_digits, tmp_path, monkeypatch):
+    settings = replace(QUICK, epochs=1, lr=0.01)
+    found = measure_retrained(model, few_digits, settings, layers=["conv_2"], ratios=[0.5], checkpoints=tmp_path)
+    graph = trace(model, torch.zeros(few_digits.image_shape))
+    small = prune(model, make_plan(graph, {"conv_2": 0.5}))
+    train(small, few_digits, settings)
+    by_hand = [evaluate(network, few_digits.val).correct for network in (model, small)]
+    assert list(found["correct"]) == by_hand
+    before = measure_sensitivity(model, few_digits, layers=["conv_2"], ratios=[0.5])
+    assert list(found.columns) == list(before.columns)
+    assert found[["ratio", "removed", "total"]].equals(before[["ratio", "removed", "total"]])
+    monkeypatch.setattr("prunelab.training._train_epoch", lambda *_: pytest.fail("trained again"))
+    again = measure_retrained(model, few_digits, settings, layers=["conv_2"], ratios=[0.5], checkpoints=tmp_path)
+    assert again.equals(found)
