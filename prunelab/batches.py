@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from prunelab import processes
+
 PAD = 4  # pixels around an image before its random crop (He et al. 2016, §4.2)
 
 
@@ -43,23 +45,26 @@ class Split:
         return self.images.shape[-1]
 
     def batches(
-        self, batch_size: int, *, seed: int | None = None, augment: bool = False
+        self, batch_size: int, *, seed: int | None = None, augment: bool = False, shared: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised float images (b, 3, h, w) and labels (b,), in order, or shuffled by `seed`.
 
         augment: random crops after padding by 4 pixels, and mirror images where `flip` allows.
+        shared: of each batch only this process's share, under torchrun; it may be empty.
         """
+        share = processes.share if shared else _all
         generator = torch.Generator().manual_seed(seed or 0)
         n = len(self)
         order = None if seed is None else torch.randperm(n, generator=generator).to(self.labels.device)
         draws = torch.randint(2**31, (3, n), generator=generator).to(self.labels.device) if augment else None
         for start in range(0, n, batch_size):
             batch = slice(start, start + batch_size)
-            images, labels = self.images[batch], self.labels[batch]
-            if order is not None:
-                images, labels = self.images[order[batch]], self.labels[order[batch]]
+            chosen = batch if order is None else share(order[batch])
+            images, labels = self.images[chosen], self.labels[chosen]
+            if order is None:
+                images, labels = share(images), share(labels)
             if draws is not None:
-                images = augment_batch(images, draws[:, batch], flip=self.flip)
+                images = augment_batch(images, share(draws[:, batch].T).T, flip=self.flip)
             yield normalize(images, self.normalization), labels
 
 
@@ -78,20 +83,29 @@ class FileSplit:
         return len(self.labels)
 
     def batches(
-        self, batch_size: int, *, seed: int | None = None, augment: bool = False
+        self, batch_size: int, *, seed: int | None = None, augment: bool = False, shared: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """As `Split.batches`; augment: a random crop of 8 – 100 % of the image, mirrored half the time."""
+        generator = torch.Generator().manual_seed(seed or 0)
+        order = torch.arange(len(self)) if seed is None else torch.randperm(len(self), generator=generator)
+        share = processes.share if shared else _all
+        blocks = [share(block).tolist() for block in order.split(batch_size)]
         loader: Any = torch.utils.data.DataLoader(
             _Files(self, augment),  # type: ignore[arg-type]
-            batch_size,
-            shuffle=seed is not None,
+            batch_sampler=[block for block in blocks if block],
             num_workers=min(8, os.cpu_count() or 1),
             pin_memory=self.device.type == "cuda",
-            generator=torch.Generator().manual_seed(seed or 0),
+            generator=generator,
         )
-        for images, labels in loader:
-            images, labels = (t.to(self.device, non_blocking=True) for t in (images, labels))
+        read = iter(loader)
+        nothing = torch.empty(0, 3, self.image_size, self.image_size), torch.empty(0, dtype=torch.long)
+        for block in blocks:
+            images, labels = (t.to(self.device, non_blocking=True) for t in (next(read) if block else nothing))
             yield normalize(images, self.normalization), labels
+
+
+def _all(items: Tensor) -> Tensor:
+    return items
 
 
 class _Files:

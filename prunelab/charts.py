@@ -109,8 +109,10 @@ def filter_norms(ranked: pd.DataFrame, *, columns: int = 3) -> alt.FacetChart:
         tooltip=["paper_name:N", "filter:Q", alt.Tooltip("share:Q", format=".3f"), "fate:N"],
     )
     lines = base.mark_line(strokeWidth=1, color="#cccccc")
-    points = base.mark_circle(size=22, opacity=0.9).encode(
-        color=alt.Color("fate:N", scale=scale, title="filters", legend=alt.Legend(orient="top"))
+    points = base.mark_circle(size=22).encode(
+        color=alt.Color("fate:N", scale=scale, title="filters", legend=alt.Legend(orient="top")),
+        opacity=alt.condition("datum.fate == 'must stay'", alt.value(0.35), alt.value(0.9)),
+        order=alt.Order("fate:N", sort="ascending"),
     )
     return (
         alt.layer(lines, points)
@@ -184,9 +186,10 @@ def compare_sensitivity(
         y=alt.Y("accuracy:Q", title="accuracy", axis=axis, scale=scale),
         tooltip=["layer:N", "way:N", alt.Tooltip("accuracy:Q", format=".1%"), "correct:Q", "total:Q"],
     )
-    total = f"{int(frame['total'].max()):,} images; bands hold the accuracy 95 times in 100"
+    few = len(measured) <= 3
+    total = f"{int(frame['total'].max()):,} images" + "; bands hold the accuracy 95 times in 100" * few
     return (
-        alt.layer(band, line)
+        alt.layer(*[band] * few, line)
         .properties(width=210, height=180)
         .facet(facet=alt.Facet("layer:N", title=None, sort=list(dict.fromkeys(frame["layer"]))), columns=3)
         .properties(title=alt.Title(title, subtitle=total))
@@ -260,7 +263,10 @@ def latency(measured: pd.DataFrame) -> alt.FacetChart:
     names = list(dict.fromkeys(frame["model"]))
     most = max(1.0, float(frame["time_left"].max()))
     least = min(float(frame["time_left"].min()), float(frame["flops_left"].min()))
-    scale, axis = alt.Scale(domain=[round(least - 0.1, 1), round(most + 0.05, 1)], nice=False), alt.Axis(format="%")
+    scale, axis = (
+        alt.Scale(domain=[round(least - 0.1, 1), round(most + 0.05, 1)], nice=False),
+        alt.Axis(format="%", tickCount=4),
+    )
     x = alt.X("flops_left:Q", title="multiply-adds left", scale=scale, axis=axis)
     base = alt.Chart(frame)
     line = (
@@ -499,12 +505,12 @@ def coupling(coupled: pd.DataFrame) -> alt.Chart:
     )
 
 
-def tradeoff(rows: pd.DataFrame) -> alt.Chart:
-    """Test accuracy against multiply-adds, a point for each network. The rows of a replay in."""
+def tradeoff(rows: pd.DataFrame) -> alt.Chart | alt.FacetChart:
+    """Test accuracy against multiply-adds, a point for each network, a panel for each recipe. Rows of replays in."""
     present = [kind for kind in KINDS if kind in set(rows["kind"])]
     colours = alt.Scale(domain=present, range=[KIND_COLOURS[KINDS.index(kind)] for kind in present])
     shapes = alt.Scale(domain=present, range=["circle", "cross", "square", "triangle-up", "diamond"][: len(present)])
-    return (
+    chart = (
         alt.Chart(rows)
         .mark_point(size=120, strokeWidth=2.5)
         .encode(
@@ -524,5 +530,10 @@ def tradeoff(rows: pd.DataFrame) -> alt.Chart:
                 alt.Tooltip("flops:Q", format=","),
             ],
         )
-        .properties(width=420, height=240, title="What it costs and how well it does")
     )
+    title = "What it costs and how well it does"
+    if len(set(rows["recipe"])) == 1:
+        return chart.properties(width=420, height=240, title=title)
+    panels = alt.Facet("panel:N", title=None)
+    named = chart.transform_calculate(panel="datum.recipe + ' on ' + datum.dataset").properties(width=260, height=200)
+    return named.facet(facet=panels, columns=2).resolve_scale(x="independent").properties(title=title)

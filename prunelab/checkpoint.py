@@ -17,6 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from prunelab import processes
+
 if TYPE_CHECKING:
     from prunelab.plan import PruningPlan
 
@@ -30,6 +32,8 @@ def write_whole(path: str | Path, content: bytes | str | Callable[[str], None]) 
     what was there before. Raises OSError with the path and the reason.
     """
     path = Path(path)
+    if processes.rank():  # the first process of several writes for all
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)

@@ -3,10 +3,14 @@
 import os
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from prunelab.recipe import Recipe
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -33,7 +37,12 @@ def replay(
     changes: Annotated[list[str] | None, typer.Option("--set", help="change a setting: --set retrain.epochs=2")] = None,
     out: Annotated[str, typer.Option(help="where run folders go; data/runs if not given")] = "",
 ) -> None:
-    """Run a recipe by papermill; run again, it resumes, and does nothing twice."""
+    """Run a recipe by papermill; run again, it resumes, and does nothing twice.
+
+    On several GPUs: torchrun --nproc-per-node 8 -m prunelab replay RECIPE. Then papermill is left out; the same
+    command without torchrun makes the notebook from what is there.
+    """
+    from prunelab import processes
     from prunelab.data import check_source, pick_device, runs_dir
     from prunelab.notebooks import run_notebook
     from prunelab.recipe import load_recipe
@@ -44,6 +53,9 @@ def replay(
     source = check_source(data or loaded.data.source)
     runs = Path(out).resolve() if out else runs_dir()
     folder = runs / f"{loaded.name}-{seed}"
+    if processes.started_by_torchrun():
+        _replay_together(loaded, source, device, seed, runs)
+        return
     parameters = {
         "recipe": recipe, "data": source, "device": device, "seed": seed, "changes": changes or [], "out": str(runs),
     }  # fmt: skip
@@ -53,6 +65,26 @@ def replay(
         print(f"\nStopped. {folder} keeps every finished epoch; the same command goes on from there.", file=sys.stderr)
         raise typer.Exit(130) from None
     print(f"\nThe executed notebook is {folder / 'replay.ipynb'}")
+
+
+def _replay_together(recipe: "Recipe", source: str, device: str, seed: int, runs: Path) -> None:
+    from torch.distributed import destroy_process_group
+
+    from prunelab import processes
+    from prunelab.experiment import replay
+
+    device = processes.join(device)
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if processes.rank() else sys.stdout):
+        try:
+            rows = replay(recipe, data=source, device=device, seed=seed, out=runs)
+        except RuntimeError as error:
+            raise ValueError(
+                f"process {processes.rank()} of {processes.count()} stopped ({str(error).splitlines()[0]}). What it "
+                "waits for may have ended: look at the others' messages. Every finished epoch is kept, and the same "
+                "command goes on from there"
+            ) from error
+        print(rows[["kind", "test_accuracy", "flops", "epochs"]].to_string(index=False))
+    destroy_process_group()
 
 
 @app.command()

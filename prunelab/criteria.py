@@ -38,7 +38,7 @@ def fpgm(weight: Tensor) -> Tensor:
 
 
 # statistics of one feature map before batch norm and ReLU, and what is taken of them over the images
-# (Li et al. 2017, §4.4, Fig. 9): (images, filters, pixels) -> (images, filters)
+# (Li et al. 2017, §4.5, Fig. 9): (images, filters, pixels) -> (images, filters)
 MAP_STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean_mean": lambda maps: maps.mean(2),
     "mean_std": lambda maps: maps.std(2, correction=0),
@@ -75,7 +75,7 @@ def score_filters(
     criterion: of weights, over all of a filter's kernels (independent scoring, Li et al. 2017, §3.3):
         `l1`, `l2`, `fpgm`; `bn_scale`, |γ_j| of the batch norm behind the conv (Liu et al. 2017);
         of images: `mean_mean`, `mean_std`, `mean_l1`, `mean_l2`, `var_l2` of the conv's maps before batch
-        norm (Li et al. 2017, §4.4), and `taylor`, the mean over batches of (Σ g·w)² for the filter's weights
+        norm (Li et al. 2017, §4.5), and `taylor`, the mean over batches of (Σ g·w)² for the filter's weights
         w and the gradients g of the cross-entropy (Molchanov et al. 2019, eq. 8, 12).
     data: whose training images a criterion of images looks at, or a split. images: how many of them, picked
         by seed; None means all. layers: only these.

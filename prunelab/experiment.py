@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from prunelab import processes
 from prunelab.checkpoint import hash_tensors, save_pruned, write_whole
 from prunelab.cost import measure_cost, total_cost
 from prunelab.data import DataSplits, load_data, pick_device, runs_dir
@@ -86,7 +87,7 @@ class Experiment:
         options = self.recipe.data.model_dump()
         name = str(source or options.pop("source"))
         options.pop("source", None)
-        return load_data(name, device=self.device, seed=self.seed, **options)
+        return processes.first_goes_ahead(lambda: load_data(name, device=self.device, seed=self.seed, **options))
 
     def _claim_folder(self) -> None:
         about = {
@@ -96,9 +97,9 @@ class Experiment:
             "normalization": [list(values) for values in self.data.normalization],
         }
         path = self.folder / "run.json"
-        if path.exists():
-            before = json.loads(path.read_text(encoding="utf-8"))
-            odd = _differences(before, about)
+        before = processes.from_first(lambda: path.read_text(encoding="utf-8") if path.exists() else "")
+        if before:
+            odd = _differences(json.loads(before), about)
             if odd:
                 raise ValueError(
                     f"{self.folder} holds another run: {'; '.join(odd)}. Name another folder for runs (out)"
@@ -212,11 +213,11 @@ class Experiment:
         self.pruned()
         order = ("baseline", "pruned", "retrained", "scratch-E", "scratch-B")
         networks = {kind: self._networks[kind] for kind in order if kind in self._networks}
-        before = read_rows(path)
-        hashes = {kind: hash_tensors(model.state_dict()) for kind, model in networks.items()}
+        before = processes.from_first(lambda: read_rows(path))
+        hashes = processes.from_first(lambda: {kind: hash_tensors(m.state_dict()) for kind, m in networks.items()})
         if not set(hashes.items()) <= set(zip(before["kind"], before["weights"], strict=True)):
             gather_rows(self._measure(networks, hashes), path)
-        rows = read_rows(path)
+        rows = processes.from_first(lambda: read_rows(path))
         gather_rows(rows, self.out / "results.csv")
         rows = rows[rows["kind"].isin(networks)]
         return rows.sort_values("kind", key=lambda kinds: kinds.map(order.index), ignore_index=True)
@@ -342,6 +343,7 @@ class Experiment:
             "params_removed": 1 - cost.loc["after", "params"] / cost.loc["before", "params"],  # type: ignore[operator]
             "seconds": history["seconds"].sum() if trained else 0,  # type: ignore[index]
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
+            "processes": processes.count(),
             "torch": torch.__version__,
         }
 

@@ -57,7 +57,8 @@ class ChannelGraph:
         self.channels = channels
         self.shapes = dict(shapes)
         self.layers = [name for name, layer in shapes.items() if layer.kind != "linear"]
-        self.groups = _find_groups(channels, self.shapes, self._find_stages())
+        self.stage_of = self._find_stages()  # of each layer; a group has that of its first
+        self.groups = _find_groups(channels, self.shapes, self.stage_of)
         pruned: PruningPlan | None = getattr(model, "pruning_plan", None)
         tied = {*self.layers, *(name for group in self.groups for name in group.layers)}
         made = list(pruned.keep) if pruned else [name for name in channels.made if name in self.shapes.keys() & tied]

@@ -478,8 +478,8 @@ def pad(call: Call) -> Tensor:
         if before < 0 or after < 0 or mode != "constant":
             return call.refuse("which crops or repeats some of them by their place")
         zeros = call.channels.fix(
-            f"its maps are joined with a fixed number of zero maps that {call.where} adds, a shortcut of option A; "
-            "with a 1×1 convolution there they could go"
+            f"its maps are added to those of a shortcut that fills up with zero maps ({call.where}, option A), and the "
+            "places of those are fixed; with a 1×1 convolution as the shortcut they could go"
         )
         came = x.along(dim)
         if came is None:

@@ -329,6 +329,10 @@ def rank_filters(
         frame = frame.sort_values("score", ascending=False, ignore_index=True)
         frame["rank"] = (frame.index + 1) / len(frame)
         frame["share"] = frame["score"] / frame["score"].max()
-        frames.append(frame.assign(layer=name, paper_name=graph.shapes[name].paper_name, stage=group.stage))
+        frames.append(
+            frame.assign(
+                layer=name, paper_name=graph.shapes[name].paper_name, stage=graph.stage_of.get(name, group.stage)
+            )
+        )
     columns = ["layer", "paper_name", "stage", "filter", "score", "rank", "share", "fate"]
     return pd.concat(frames, ignore_index=True)[columns]

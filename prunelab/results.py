@@ -56,16 +56,16 @@ def compare_with_paper(rows: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
                 "data": dataset,
                 "n": len(found),
                 "error %": _spread(100 * (1 - found["test_accuracy"])),
+                "paper's error %": "" if printed is None else f"{printed['error_percent']:.2f}",
                 "best %": _spread(100 * (1 - found["test_accuracy_best"])),
                 "change": _spread(100 * (base["test_accuracy"].mean() - found["test_accuracy"])) if len(base) else "",
                 "multiply-adds": f"{first['flops']:.3g}",
                 "removed %": f"{100 * first['flops_removed']:.1f}",
-                "parameters": f"{first['params']:.3g}",
-                "epochs": int(first["epochs"]),
-                "paper's error %": "" if printed is None else f"{printed['error_percent']:.2f}",
                 "paper removed %": ""
                 if printed is None or pd.isna(printed["flops_pruned_percent"])
                 else f"{printed['flops_pruned_percent']:.1f}",
+                "parameters": f"{first['params']:.3g}",
+                "epochs": int(first["epochs"]),
             }
         )
     return pd.DataFrame(lines)

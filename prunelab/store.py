@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from prunelab import processes
+
 PLACE = ("layer", "removed", "start", "stop")
 Place = tuple[str, int, int, int]
 
@@ -50,7 +52,7 @@ class Store:
     def add(self, place: Place, correct: int, loss: float) -> None:
         """Note the right answers and the summed loss at a place; in the file before this returns."""
         self.found[place] = correct, loss
-        if self.path is None:
+        if self.path is None or processes.rank():
             return
         record = {**self.about, **dict(zip(PLACE, place, strict=True)), "correct": correct, "loss": loss}
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)

@@ -1,5 +1,6 @@
 """Learning: baselines, retraining and scratch rows by one function, stopped and resumed at will."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prunelab import processes
 from prunelab.batches import FileSplit, Split, pick_batch_size
 from prunelab.checkpoint import load_tensors, read_tensors, write_tensors
 from prunelab.data import DataSplits
@@ -84,6 +86,7 @@ def evaluate(
     Images are normalised as the split says and go to the model's device. batch_size: images at once; None picks
     it by their size and the device. precision: `float32` or `bfloat16`.
     on_batch: called with (images done, images in all) after each batch.
+    Under torchrun all processes call it, and each looks at its share of the images.
 
     >>> evaluate(model, data.test).accuracy
     """
@@ -96,19 +99,19 @@ def evaluate(
     try:
         model.eval()
         with torch.inference_mode(), _autocast(device, precision):
-            seen = 0
-            for images, labels in split.batches(batch_size or pick_batch_size(split.image_size, device)):
+            step = batch_size or pick_batch_size(split.image_size, device)
+            for i, (images, labels) in enumerate(split.batches(step, shared=True)):
                 images, labels = images.to(device), labels.to(device)
                 logits = model(images)
-                if not seen:
+                if not i:
                     check_outputs(logits, split)
                 correct += (logits.argmax(1) == labels).sum()
                 loss += F.cross_entropy(logits.float(), labels, reduction="sum")
-                seen += len(labels)
                 if on_batch:
-                    on_batch(seen, len(split))
+                    on_batch(min(step * (i + 1), len(split)), len(split))
     finally:
         model.train(training)
+    correct, loss = processes.add_up(correct), processes.add_up(loss)
     return Metrics(int(correct), len(split), float(loss) / len(split))
 
 
@@ -132,18 +135,23 @@ def train(
     progress: a bar, and a printed line for each epoch. on_epoch: called with each new row. on_batch: called with
         (images done, images in all epochs) after each batch. What they raise stops the training; a
         KeyboardInterrupt then says what was kept.
+    Under torchrun all processes call it with the same arguments; `batch_size` is that of all together, and the loss
+        curve is that of one process, but for rounding. The first one alone writes and prints.
 
     Raises ValueError for a checkpoint of other settings, data or network, or when the loss is not finite.
     """
     model.to(data.device)
+    progress = progress and processes.rank() == 0
     if settings.channels_last:
         model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         model.parameters(), settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
     rows: list[dict[str, Any]] = []
-    if checkpoint is not None and Path(checkpoint).exists():
+    if checkpoint is not None and processes.from_first(Path(checkpoint).exists):
         rows = _resume(Path(checkpoint), model, optimizer, settings, data)
+    elif processes.count() > 1:
+        load_tensors(model, processes.from_first(lambda: {k: t.cpu() for k, t in model.state_dict().items()}))
         if progress and rows:
             print(f"  {len(rows)} of {settings.epochs} epochs were done before", flush=True)
     try:
@@ -180,15 +188,16 @@ def _train_epoch(
     correct = torch.zeros((), dtype=torch.long, device=device)
     total_loss = torch.zeros((), device=device)
     seen, name = 0, f"epoch {epoch + 1}/{settings.epochs}"
-    batches = data.train.batches(settings.batch_size, seed=seed, augment=settings.augment)
+    batches = data.train.batches(settings.batch_size, seed=seed, augment=settings.augment, shared=True)
     model.train()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), processes.synced_norms(model):
         torch.manual_seed(seed)
         for images, labels in watch(
             batches, name, -(-len(data.train) // settings.batch_size), "batches", show=progress
         ):
-            if len(labels) == 1 and seen:
-                continue  # batch norm cannot learn from one image
+            n = min(settings.batch_size, len(data.train) - seen)  # of all processes
+            if n == 1 and seen:
+                break  # batch norm cannot learn from one image
             if settings.channels_last:
                 images = images.contiguous(memory_format=torch.channels_last)
             optimizer.zero_grad(set_to_none=True)
@@ -196,16 +205,18 @@ def _train_epoch(
                 logits = model(images)
             if not seen:
                 check_outputs(logits, data.train)
-            loss = F.cross_entropy(logits.float(), labels)
+            loss = F.cross_entropy(logits.float(), labels, reduction="sum") / n
             loss.backward()
+            processes.add_up_gradients(model)
             optimizer.step()
-            total_loss += loss.detach() * len(labels)
+            total_loss += loss.detach() * n
             correct += (logits.argmax(1) == labels).sum()
-            seen += len(labels)
+            seen += n
             if on_batch:
                 on_batch(epoch * len(data.train) + seen, settings.epochs * len(data.train))
+    total_loss, correct = processes.add_up(total_loss), processes.add_up(correct)
     mean_loss = float(total_loss) / seen
-    if not torch.isfinite(total_loss):
+    if not math.isfinite(mean_loss):
         raise ValueError(
             f"the loss is {mean_loss} in epoch {epoch + 1}: training diverged; a smaller lr than {settings.lr} may help"
         )
@@ -270,7 +281,7 @@ def _save(
 def _resume(
     path: Path, model: nn.Module, optimizer: torch.optim.SGD, settings: TrainSettings, data: DataSplits
 ) -> list[dict[str, Any]]:
-    tensors, header = read_tensors(path)
+    tensors, header = processes.from_first(lambda: read_tensors(path))
     made, wanted = header.get("training"), _identity(settings, data)
     if made is None:
         raise ValueError(f"{path} is no training checkpoint")

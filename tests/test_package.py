@@ -10,6 +10,7 @@ import prunelab
 
 PACKAGE = Path(prunelab.__file__).parent
 ORDER = [
+    "processes",
     "checkpoint",
     "progress",
     "batches",
@@ -48,6 +49,7 @@ ORDER = [
     "lab.actions",
     "lab",
     "cli",
+    "__main__",
 ]  # a module imports only modules before it, at its top; charts and lab are leaves
 
 

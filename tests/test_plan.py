@@ -81,7 +81,8 @@ def test_bad_keys_and_choices(graph):
     with pytest.raises(ValueError, match="unknown layer 'conv_99'; did you mean 'conv_9'"):
         make_plan(graph, {"conv_99": 0.5})
     with pytest.raises(
-        ValueError, match="'conv_3' cannot be pruned: its maps are joined with a fixed number of zero maps"
+        ValueError,
+        match="'conv_3' cannot be pruned: its maps are added to those of a shortcut that fills up with zero maps",
     ):
         make_plan(graph, {"conv_3": 0.5})
     with pytest.raises(ValueError, match="unknown criterion 'L1'; did you mean 'l1'"):

@@ -1,0 +1,113 @@
+"""Several processes of one run compute what one computes (two gloo processes on the CPU)."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from prunelab import processes
+
+SCRIPT = """
+import json, sys, torch
+from dataclasses import replace
+from small import QUICK, few
+from prunelab import evaluate, load_data, load_model, processes, train
+torch.set_num_threads(1)
+if processes.started_by_torchrun():
+    processes.join("cpu")
+torch.manual_seed(processes.rank())  # the first one's weights are taken
+data = few(load_data("digits", device="cpu"))
+cut = replace(data.train, images=data.train.images[:250], labels=data.train.labels[:250])
+model = load_model("resnet20")
+settings = replace(QUICK, batch_size=83, epochs=2)  # 83, 83, 83 and one image, which is left out
+history = train(model, replace(data, train=cut), settings, checkpoint=sys.argv[1], progress=True)
+found = evaluate(model, data.test, batch_size=59)  # the last batch leaves a process with nothing
+if processes.rank() == 0:
+    print(json.dumps([history.drop(columns="seconds").to_dict("list"), found.correct, found.loss]))
+"""
+HERE = Path(__file__).parent
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+
+
+def start(arguments: list[str], **options) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *arguments]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
+    )
+
+
+def test_two_processes_learn_what_one_learns(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    runs = [start([str(tmp_path / "script.py"), str(tmp_path / "one")])]
+    runs.append(start([*TORCHRUN, str(tmp_path / "script.py"), str(tmp_path / "two")]))
+    said = [run.communicate(timeout=300) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    lines = [out.strip().splitlines() for out, _ in said]
+    assert [line.startswith("  epoch") for line in lines[1][:-1]] == [True, True]  # the first one alone prints
+    (one, correct, loss), (two, also, same) = (json.loads(line[-1]) for line in lines)
+    for column in one:
+        assert two[column] == pytest.approx(one[column], rel=2e-3, abs=0.02), column
+    assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-4)
+    assert abs(also - correct) <= 1
+    assert same == pytest.approx(loss, rel=2e-2)
+
+
+def test_a_norm_over_two_shares_is_the_norm_of_both(monkeypatch):
+    """The arithmetic alone, for one process: as torch's batch norm, forward, backward and running statistics."""
+    monkeypatch.setattr("torch.distributed.nn.functional.all_reduce", lambda tensor: tensor)
+    torch.manual_seed(0)
+    x = torch.randn(6, 5, 4, 4, dtype=torch.float32) * 3 + 1
+    ours, theirs = nn.BatchNorm2d(5), nn.BatchNorm2d(5)
+    a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+    with torch.no_grad():
+        for norm in (ours, theirs):
+            norm.weight.copy_(torch.arange(1, 6))
+    out, expected = processes._norm_forward(ours, a), theirs(b)
+    for y in (out, expected):
+        y.square().mul(torch.arange(4)).sum().backward()
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-3)
+    for name, tensor in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], tensor)
+
+
+def test_a_process_that_dies_ends_all_and_the_run_goes_on(folder, tmp_path):
+    command = [
+        *TORCHRUN,
+        "-m",
+        "prunelab",
+        "replay",
+        "digits-quick",
+        "--data",
+        str(folder),
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    for change in ("baseline.epochs=60", "retrain.epochs=1", "scratch=null", "baseline.batch_size=5"):
+        command += ["--set", change]
+    run = start(command, start_new_session=True)
+    checkpoint, deadline = tmp_path / "o" / "digits-quick-0" / "baseline.safetensors", time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = subprocess.run(["pgrep", "-P", str(run.pid)], capture_output=True, text=True).stdout.split()
+    os.kill(int(workers[1]), signal.SIGKILL)
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode != 0
+    assert "Signal 9" in errors or "the same command goes on from there" in errors
+    again = start(command)
+    printed, errors = again.communicate(timeout=300)
+    assert again.returncode == 0, errors
+    assert "of 60 epochs were done before" in printed
+    rows = pd.read_csv(tmp_path / "o" / "results.csv")
+    assert list(rows["kind"]) == ["baseline", "pruned", "retrained"]
+    assert set(rows["processes"]) == {2}
+    assert set(rows["epochs"]) == {60, 0, 1}
