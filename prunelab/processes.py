@@ -102,18 +102,28 @@ def synced_norms(model: nn.Module) -> Iterator[None]:
             del norm.forward
 
 
-def _norm_forward(norm: Any, x: Tensor) -> Tensor:
-    from torch.distributed.nn.functional import all_reduce
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; so is the gradient, as every process's loss depends on it."""
 
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        return add_up(tensor.clone())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return add_up(gradient.clone())
+
+
+def _norm_forward(norm: Any, x: Tensor) -> Tensor:
     if not norm.training:
         return type(norm).forward(norm, x)
     dims = [d for d in range(x.ndim) if d != 1]
     shape = [1, -1] + [1] * (x.ndim - 2)
-    values = x.float()
+    values = x.to(torch.promote_types(x.dtype, torch.float32))
     n = add_up(torch.tensor(float(values.numel() // values.shape[1]), device=x.device))
-    mean = all_reduce(values.sum(dims)) / n
+    mean = _Sum.apply(values.sum(dims)) / n
     centred = values - mean.view(shape)
-    variance = all_reduce(centred.square().sum(dims)) / n
+    variance = _Sum.apply(centred.square().sum(dims)) / n
     if norm.track_running_stats:
         with torch.no_grad():
             norm.num_batches_tracked += 1

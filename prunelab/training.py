@@ -150,10 +150,10 @@ def train(
     rows: list[dict[str, Any]] = []
     if checkpoint is not None and processes.from_first(Path(checkpoint).exists):
         rows = _resume(Path(checkpoint), model, optimizer, settings, data)
-    elif processes.count() > 1:
-        load_tensors(model, processes.from_first(lambda: {k: t.cpu() for k, t in model.state_dict().items()}))
         if progress and rows:
             print(f"  {len(rows)} of {settings.epochs} epochs were done before", flush=True)
+    elif processes.count() > 1:
+        load_tensors(model, processes.from_first(lambda: {k: t.cpu() for k, t in model.state_dict().items()}))
     try:
         for epoch in range(len(rows), settings.epochs):
             rows.append(_train_epoch(model, data, settings, optimizer, epoch, progress, on_batch))

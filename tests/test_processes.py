@@ -26,7 +26,16 @@ if processes.started_by_torchrun():
 torch.manual_seed(processes.rank())  # the first one's weights are taken
 data = few(load_data("digits", device="cpu"))
 cut = replace(data.train, images=data.train.images[:250], labels=data.train.labels[:250])
-model = load_model("resnet20")
+class Exact(torch.nn.Module):  # in float64, rounding does not grow into a difference that one could see
+    def __init__(self):
+        super().__init__()
+        self.network = load_model("resnet20").double()
+
+    def forward(self, images):
+        return self.network(images.double())
+
+
+model = Exact()
 settings = replace(QUICK, batch_size=83, epochs=2)  # 83, 83, 83 and one image, which is left out
 history = train(model, replace(data, train=cut), settings, checkpoint=sys.argv[1], progress=True)
 found = evaluate(model, data.test, batch_size=59)  # the last batch leaves a process with nothing
@@ -34,7 +43,7 @@ if processes.rank() == 0:
     print(json.dumps([history.drop(columns="seconds").to_dict("list"), found.correct, found.loss]))
 """
 HERE = Path(__file__).parent
-TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 def start(arguments: list[str], **options) -> subprocess.Popen:
@@ -52,18 +61,15 @@ def test_two_processes_learn_what_one_learns(tmp_path):
     said = [run.communicate(timeout=300) for run in runs]
     assert [run.returncode for run in runs] == [0, 0], said
     lines = [out.strip().splitlines() for out, _ in said]
-    assert [line.startswith("  epoch") for line in lines[1][:-1]] == [True, True]  # the first one alone prints
+    assert ["epoch" in line for line in lines[1][:-1]] == [True, True]  # the first one alone prints
     (one, correct, loss), (two, also, same) = (json.loads(line[-1]) for line in lines)
     for column in one:
-        assert two[column] == pytest.approx(one[column], rel=2e-3, abs=0.02), column
-    assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-4)
-    assert abs(also - correct) <= 1
-    assert same == pytest.approx(loss, rel=2e-2)
+        assert two[column] == pytest.approx(one[column], rel=1e-5), column
+    assert (also, same) == (correct, pytest.approx(loss, rel=1e-5))
 
 
-def test_a_norm_over_two_shares_is_the_norm_of_both(monkeypatch):
-    """The arithmetic alone, for one process: as torch's batch norm, forward, backward and running statistics."""
-    monkeypatch.setattr("torch.distributed.nn.functional.all_reduce", lambda tensor: tensor)
+def test_a_synced_norm_is_torchs():
+    """For one process: forward, backward and running statistics."""
     torch.manual_seed(0)
     x = torch.randn(6, 5, 4, 4, dtype=torch.float32) * 3 + 1
     ours, theirs = nn.BatchNorm2d(5), nn.BatchNorm2d(5)
@@ -92,7 +98,7 @@ def test_a_process_that_dies_ends_all_and_the_run_goes_on(folder, tmp_path):
         "--out",
         str(tmp_path / "o"),
     ]
-    for change in ("baseline.epochs=60", "retrain.epochs=1", "scratch=null", "baseline.batch_size=5"):
+    for change in ("baseline.epochs=20", "sensitivity=[]", "retrain.epochs=1", "scratch=null", "baseline.batch_size=5"):
         command += ["--set", change]
     run = start(command, start_new_session=True)
     checkpoint, deadline = tmp_path / "o" / "digits-quick-0" / "baseline.safetensors", time.monotonic() + 120
@@ -106,8 +112,8 @@ def test_a_process_that_dies_ends_all_and_the_run_goes_on(folder, tmp_path):
     again = start(command)
     printed, errors = again.communicate(timeout=300)
     assert again.returncode == 0, errors
-    assert "of 60 epochs were done before" in printed
+    assert "of 20 epochs were done before" in printed
     rows = pd.read_csv(tmp_path / "o" / "results.csv")
     assert list(rows["kind"]) == ["baseline", "pruned", "retrained"]
     assert set(rows["processes"]) == {2}
-    assert set(rows["epochs"]) == {60, 0, 1}
+    assert set(rows["epochs"]) == {20, 0, 1}
