@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab replay test nbval fuzz coverage bench docs lint format notebooks lock clean
+.PHONY: help setup lab replay test nbval fuzz coverage bench gpu-bench docs lint format notebooks lock clean
 N ?= 10000
 STRICT := notebooks/02_*|notebooks/04_*
 
@@ -51,6 +51,9 @@ coverage: $(READY) ## prune every convolutional network of torchvision, check it
 
 bench: $(READY) ## time us beside what one would otherwise use
 	$(BIN)/python tests/benchmarks
+
+gpu-bench: $(READY) ## the same on a GPU: training and sensitivity
+	$(BIN)/python tests/benchmarks training sensitivity --device cuda
 
 docs: $(READY) ## build the site in build/docs: README, notebooks as stored, API; runs and fetches nothing
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/docs

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -134,8 +135,15 @@ def pick_batch_size(image_size: int, device: torch.device) -> int:
 
 def normalize(images: Tensor, normalization: Normalization) -> Tensor:
     """uint8 (n, 3, h, w) -> float (n, 3, h, w), colours of mean 0 and deviation 1."""
-    mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in normalization)
+    mean, std = _on_device(normalization, images.device)
     return images.float().div_(255).sub_(mean).div_(std)
+
+
+@lru_cache(maxsize=32)
+def _on_device(normalization: Normalization, device: torch.device) -> list[Tensor]:
+    """Copied once: a copy for each batch would make a GPU wait."""
+    with torch.inference_mode(False):
+        return [torch.tensor(values, device=device)[:, None, None] for values in normalization]
 
 
 def augment_batch(images: Tensor, draws: Tensor, *, flip: bool) -> Tensor:

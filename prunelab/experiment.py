@@ -7,7 +7,7 @@ import copy
 import json
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from prunelab.latency import measure_latency
 from prunelab.models import initialise, load_model
 from prunelab.plan import PruningPlan, make_plan, resolve_ratios
 from prunelab.recipe import Recipe, dump_recipe, load_recipe
-from prunelab.results import gather_rows, read_rows
+from prunelab.results import append_line, gather_rows, read_log, read_rows
 from prunelab.sensitivity import measure_sensitivity
 from prunelab.surgery import prune
 from prunelab.training import TrainSettings, evaluate, train
@@ -207,6 +207,10 @@ class Experiment:
             return pd.DataFrame()
         return pd.concat([h.assign(kind=kind) for kind, h in self._histories.items()], ignore_index=True)
 
+    def log(self) -> pd.DataFrame:
+        """Every epoch logged so far, as in `history`: also of a run that another process is still at."""
+        return read_log(self.folder)
+
     def report(self) -> pd.DataFrame:
         """A tidy row for each network so far, kept in rows.csv and gathered in `<out>/results.csv`."""
         path = self.folder / "rows.csv"
@@ -243,6 +247,7 @@ class Experiment:
             "baseline.safetensors": "the baseline's training",
             "sensitivity.csv": "accuracy of each stage pruned alone",
             "history.csv": "every epoch",
+            "log.jsonl": "the same, a line as each epoch ends",
             "replay.ipynb": "this notebook, executed",
         }
         return {str(self.folder / name): what for name, what in known.items() if (self.folder / name).exists()}
@@ -300,7 +305,9 @@ class Experiment:
 
     def _train(self, kind: str, model: nn.Module, settings: TrainSettings, checkpoint: Path) -> None:
         print(f"{kind}: {settings.epochs} epochs on {self.data.name} ({self.device})", flush=True)
-        history = train(model, self.data, replace(settings, seed=self.seed), checkpoint=checkpoint, progress=True)
+        log = partial(append_line, self.folder / "log.jsonl", {"kind": kind, "file": checkpoint.name})
+        settings = replace(settings, seed=self.seed)
+        history = train(model, self.data, settings, checkpoint=checkpoint, progress=True, on_epoch=log)
         self._histories[kind] = pd.concat([self._histories.get(kind, history[:0]), history], ignore_index=True)
         write_whole(self.folder / "history.csv", self.history().to_csv(index=False))
 

@@ -1,9 +1,13 @@
 """Measured rows, gathered in one CSV and set beside the paper's tables."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from prunelab import processes
 from prunelab.checkpoint import write_whole
 
 KEY = ["recipe", "kind", "dataset", "seed", "device"]
@@ -24,6 +28,33 @@ def read_rows(*paths: str | Path) -> pd.DataFrame:
     if not frames:
         return pd.DataFrame(columns=[*KEY, "weights", "test_accuracy", "flops", "params"])
     return pd.concat(frames, ignore_index=True).drop_duplicates([*KEY, "weights"]).reset_index(drop=True)
+
+
+def append_line(path: Path, about: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+    """Add a JSON line to a log, at once, so that others can follow it."""
+    if not processes.rank():
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({**about, **row}) + "\n")
+
+
+def read_log(folder: str | Path) -> pd.DataFrame:
+    """The epochs of a run's `log.jsonl`, each once, for `charts.learning_curves`; a line that is not whole is left out.
+
+    The run may still be going on, in another process: a notebook that was closed looks at it again by this.
+
+    >>> charts.learning_curves(read_log("data/runs/resnet56-pruned-b-0"))
+    """
+    path = Path(folder) / "log.jsonl"
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path}; name the folder of a run, such as data/runs/digits-quick-0")
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    frame = pd.DataFrame(rows)
+    return frame.drop_duplicates(["file", "epoch"], keep="last").reset_index(drop=True) if len(frame) else frame
 
 
 def paper_dir() -> Path:

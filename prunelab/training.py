@@ -35,6 +35,7 @@ class TrainSettings:
     augment: bool = True
     precision: str = "float32"  # or bfloat16: autocast
     channels_last: bool = False
+    compile: bool = False  # by torch.compile: slow to begin, so for long runs
     seed: int = 0
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -144,9 +145,12 @@ def train(
     progress = progress and processes.rank() == 0
     if settings.channels_last:
         model.to(memory_format=torch.channels_last)
+    if settings.compile and processes.count() > 1:
+        raise ValueError("compile=True is for one process; leave it out under torchrun")
     optimizer = torch.optim.SGD(
-        model.parameters(), settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
-    )
+        model.parameters(), settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay,
+        fused=data.device.type == "cuda",
+    )  # fmt: skip
     rows: list[dict[str, Any]] = []
     if checkpoint is not None and processes.from_first(Path(checkpoint).exists):
         rows = _resume(Path(checkpoint), model, optimizer, settings, data)
@@ -154,9 +158,10 @@ def train(
             print(f"  {len(rows)} of {settings.epochs} epochs were done before", flush=True)
     elif processes.count() > 1:
         load_tensors(model, processes.from_first(lambda: {k: t.cpu() for k, t in model.state_dict().items()}))
+    forward = torch.compile(model, dynamic=False) if settings.compile else model
     try:
         for epoch in range(len(rows), settings.epochs):
-            rows.append(_train_epoch(model, data, settings, optimizer, epoch, progress, on_batch))
+            rows.append(_train_epoch(model, forward, data, settings, optimizer, epoch, progress, on_batch))
             if checkpoint is not None:
                 _save(Path(checkpoint), model, optimizer, settings, data, rows)
             if progress:
@@ -173,6 +178,7 @@ def train(
 
 def _train_epoch(
     model: nn.Module,
+    forward: Callable[[Tensor], Tensor],  # the model, perhaps compiled
     data: DataSplits,
     settings: TrainSettings,
     optimizer: torch.optim.SGD,
@@ -202,7 +208,7 @@ def _train_epoch(
                 images = images.contiguous(memory_format=torch.channels_last)
             optimizer.zero_grad(set_to_none=True)
             with _autocast(device, settings.precision):
-                logits = model(images)
+                logits = forward(images)
             if not seen:
                 check_outputs(logits, data.train)
             loss = F.cross_entropy(logits.float(), labels, reduction="sum") / n

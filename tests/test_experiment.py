@@ -11,6 +11,7 @@ import pytest
 
 from prunelab import evaluate, load_pruned, load_recipe, replay
 from prunelab.experiment import Experiment
+from prunelab.results import read_log
 
 SHORT = ["baseline.epochs=2", "retrain.epochs=1"]
 
@@ -31,6 +32,11 @@ def test_replay_leaves_rows_and_files_and_does_nothing_twice(recipe, few_digits,
     assert {"rows.csv", "plan.json", "pruned.safetensors", "scratch.safetensors", "history.csv", "run.json"} <= set(
         os.listdir(folder)
     )
+    log = read_log(folder)
+    history = pd.read_csv(folder / "history.csv")
+    assert log[["kind", "epoch", "train_loss"]].equals(history[["kind", "epoch", "train_loss"]])
+    (folder / "log.jsonl").write_text((folder / "log.jsonl").read_text() + '{"kind": "ret')  # as it is being written
+    assert read_log(folder).equals(log)
     small = load_pruned(folder / "pruned.safetensors")
     row = rows.set_index("kind").loc["retrained"]
     assert evaluate(small, few_digits.test).accuracy == row["test_accuracy"]

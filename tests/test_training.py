@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -181,3 +182,17 @@ def test_wrong_objects_and_classes(digits):
 
 def test_a_single_epoch_has_the_whole_learning_rate():
     assert TrainSettings(epochs=1).lr_at(0) == 0.1
+
+
+def test_compiled_it_learns_the_same(few_digits, monkeypatch):
+    compiled = []
+
+    def count(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr("torch.compile", partial(torch.compile, backend=count))  # a C++ compiler takes a minute
+    settings = replace(QUICK, epochs=1)
+    histories = [train(fresh(), few_digits, replace(settings, compile=choice)) for choice in (False, True)]
+    assert compiled
+    assert histories[0].drop(columns="seconds").equals(histories[1].drop(columns="seconds"))

@@ -6,9 +6,10 @@ import warnings
 import bench_lab
 import bench_pruning
 import bench_sensitivity
+import bench_training
 import pandas as pd
 
-BENCHES = {"lab": bench_lab, "pruning": bench_pruning, "sensitivity": bench_sensitivity}
+BENCHES = {"lab": bench_lab, "pruning": bench_pruning, "sensitivity": bench_sensitivity, "training": bench_training}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)

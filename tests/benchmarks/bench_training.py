@@ -1,0 +1,83 @@
+"""Training beside the loop that one would write: a DataLoader with torchvision's transforms, eager, the same batches."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+from turns import compare
+
+from prunelab import DataSplits, TrainSettings, load_model, train
+from prunelab.batches import NORMALIZATIONS, Split
+
+IMAGES = {"cpu": 512, "cuda": 50_000}  # of an epoch
+WORKERS = {"cpu": 0, "cuda": 8}
+
+
+class Pictures(Dataset):
+    def __init__(self, split: Split, transform: v2.Transform) -> None:
+        self.images = [v2.functional.to_pil_image(image) for image in split.images.cpu()]
+        self.labels, self.transform = split.labels.tolist(), transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.transform(self.images[index]), self.labels[index]
+
+
+def theirs(
+    model: nn.Module,
+    loader: DataLoader,
+    settings: TrainSettings,
+    device: str,
+    optimizer: torch.optim.Optimizer | None = None,
+) -> torch.optim.Optimizer:
+    optimizer = optimizer or torch.optim.SGD(
+        model.parameters(), settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+    )
+    for group in optimizer.param_groups:
+        group["lr"] = settings.lr
+    model.train()
+    total = 0.0
+    for images, labels in loader:
+        images, labels = images.to(device), labels.to(device)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        total += loss.item() * len(labels)
+    return optimizer
+
+
+def rows(pairs: int, device: str = "cpu") -> Iterator[dict[str, object]]:
+    n = IMAGES[device]
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (n, 3, 32, 32), generator=generator, dtype=torch.uint8).to(device)
+    labels = torch.randint(10, (n,), generator=generator).to(device)
+    split = Split(images, labels, NORMALIZATIONS["cifar10"])
+    few = replace(split, images=images[:10], labels=labels[:10])
+    data = DataSplits("noise", split, few, few, tuple("0123456789"), "noise")
+    mean, std = split.normalization
+    steps = [v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip(), v2.ToImage()]
+    transform = v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
+    plain = TrainSettings(epochs=1, lr=0.01, milestones=())
+    loader = DataLoader(Pictures(split, transform), plain.batch_size, shuffle=True, num_workers=WORKERS[device])
+    for name in ("resnet20", "resnet56", "resnet110", "vgg16"):
+        torch.manual_seed(0)
+        model = load_model(name).to(device)
+        for settings in ways(plain, device):
+            what = f"an epoch of {n} images, {name}, {device}, {settings.precision}"
+            yield compare(
+                what, lambda m, s=settings: train(m, data, s), lambda m: theirs(m, loader, plain, device),
+                lambda m=model: copy.deepcopy(m), pairs,
+            )  # fmt: skip
+
+
+def ways(plain: TrainSettings, device: str) -> list[TrainSettings]:
+    fast = replace(plain, channels_last=True)
+    return [fast, replace(fast, precision="bfloat16")]
