@@ -134,6 +134,8 @@ def measure_retrained(
 
     >>> measure_retrained(model, data, TrainSettings(epochs=20, lr=0.001, milestones=()), checkpoints="fig2c")
     """
+    if not isinstance(data, DataSplits):
+        raise ValueError(f"measure_retrained takes a data set, as load_data gives one, not {type(data).__name__}")
     graph = trace(model, torch.zeros(data.image_shape))
     curves = _make_curves(graph, layers, ratios, criterion, order, data, seed)
     found = Store(None, {})

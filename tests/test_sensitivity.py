@@ -305,3 +305,19 @@ def test_retrained_one_layer_at_a_time_equals_the_plain_loop(model, few_digits, 
     monkeypatch.setattr("prunelab.training._train_epoch", lambda *_: pytest.fail("trained again"))
     again = measure_retrained(model, few_digits, settings, layers=["conv_2"], ratios=[0.5], checkpoints=tmp_path)
     assert again.equals(found)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"layers": ["conv_99"]}, "unknown layer 'conv_99'"),
+        ({"layers": ["conv_3"]}, "'conv_3' cannot be pruned"),
+        ({"ratios": [1.2]}, "1.2"),
+    ],
+)
+def test_what_cannot_be_retrained_is_said_before_anything_is_trained(model, few_digits, monkeypatch, given, sentence):
+    monkeypatch.setattr("prunelab.training._train_epoch", lambda *_: pytest.fail("trained"))
+    with pytest.raises(ValueError, match=sentence):
+        measure_retrained(model, few_digits, QUICK, **given)
+    with pytest.raises(ValueError, match="takes a data set, as load_data gives one, not Split"):
+        measure_retrained(model, few_digits.val, QUICK)
