@@ -39,7 +39,7 @@ def replay(
 ) -> None:
     """Run a recipe by papermill; run again, it resumes, and does nothing twice.
 
-    On several GPUs: torchrun --nproc-per-node 8 -m prunelab replay RECIPE. Then papermill is left out; the same
+    On several GPUs: torchrun --standalone --nproc-per-node 8 -m prunelab replay RECIPE. Then papermill is left out; the same
     command without torchrun makes the notebook from what is there.
     """
     from prunelab import processes

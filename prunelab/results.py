@@ -33,8 +33,9 @@ def read_rows(*paths: str | Path) -> pd.DataFrame:
 def append_line(path: Path, about: Mapping[str, Any], row: Mapping[str, Any]) -> None:
     """Add a JSON line to a log, at once, so that others can follow it."""
     if not processes.rank():
+        torn = path.exists() and not path.read_bytes().endswith(b"\n")  # by a kill: the line is left as it is
         with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({**about, **row}) + "\n")
+            file.write("\n" * torn + json.dumps({**about, **row}) + "\n")
 
 
 def read_log(folder: str | Path) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pytest
 
 from prunelab import evaluate, load_pruned, load_recipe, replay
 from prunelab.experiment import Experiment
-from prunelab.results import read_log
+from prunelab.results import append_line, read_log
 
 SHORT = ["baseline.epochs=2", "retrain.epochs=1"]
 
@@ -37,6 +37,8 @@ def test_replay_leaves_rows_and_files_and_does_nothing_twice(recipe, few_digits,
     assert log[["kind", "epoch", "train_loss"]].equals(history[["kind", "epoch", "train_loss"]])
     (folder / "log.jsonl").write_text((folder / "log.jsonl").read_text() + '{"kind": "ret')  # as it is being written
     assert read_log(folder).equals(log)
+    append_line(folder / "log.jsonl", {"kind": "retrained", "file": "more"}, {"epoch": 1})  # after a kill
+    assert len(read_log(folder)) == len(log) + 1
     small = load_pruned(folder / "pruned.safetensors")
     row = rows.set_index("kind").loc["retrained"]
     assert evaluate(small, few_digits.test).accuracy == row["test_accuracy"]
