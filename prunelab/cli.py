@@ -79,9 +79,9 @@ def _replay_together(recipe: "Recipe", source: str, device: str, seed: int, runs
             rows = replay(recipe, data=source, device=device, seed=seed, out=runs)
         except RuntimeError as error:
             raise ValueError(
-                f"process {processes.rank()} of {processes.count()} stopped ({str(error).splitlines()[0]}). What it "
-                "waits for may have ended: look at the others' messages. Every finished epoch is kept, and the same "
-                "command goes on from there"
+                f"process {processes.rank()} of {processes.count()} stopped, perhaps because another one ended: look at "
+                "the others' messages. Every finished epoch is kept, and the same command goes on from there "
+                f"({str(error).splitlines()[0]})"
             ) from error
         print(rows[["kind", "test_accuracy", "flops", "epochs"]].to_string(index=False))
     destroy_process_group()

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from prunelab import processes
+from prunelab import load_recipe, processes
+from prunelab.cli import _replay_together
 
 SCRIPT = """
 import json, sys, torch
@@ -84,6 +85,16 @@ def test_a_synced_norm_is_torchs():
     torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-3)
     for name, tensor in theirs.state_dict().items():
         torch.testing.assert_close(ours.state_dict()[name], tensor)
+
+
+def test_what_a_process_says_that_was_left_alone(monkeypatch, tmp_path):
+    def lose(*_, **__):
+        raise RuntimeError("Connection reset by peer\nmore")
+
+    monkeypatch.setattr("prunelab.processes.join", lambda device: device)
+    monkeypatch.setattr("prunelab.experiment.replay", lose)
+    with pytest.raises(ValueError, match=r"the same command goes on from there \(Connection reset by peer\)$"):
+        _replay_together(load_recipe("digits-quick"), "digits", "cpu", 0, tmp_path)
 
 
 def test_a_process_that_dies_ends_all_and_the_run_goes_on(folder, tmp_path):
