@@ -82,7 +82,7 @@ SHIPPED = files("prunelab") / "recipes"
 
 
 def recipe_names() -> list[str]:
-    """The recipes that come with prunelab: each row of Table 1, and `digits-quick`."""
+    """The recipes that come with prunelab: each row of Table 1, `digits-quick`, and `resnet20-pruned-b` for a CPU."""
     return sorted(item.name.removesuffix(".yaml") for item in SHIPPED.iterdir() if item.name.endswith(".yaml"))
 
 

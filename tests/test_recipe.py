@@ -1,8 +1,9 @@
 import re
 
 import pytest
+import torch
 
-from prunelab import TrainSettings, load_recipe
+from prunelab import TrainSettings, load_model, load_recipe, make_plan, trace
 from prunelab.recipe import recipe_names
 
 PLAIN = ["vgg16", "resnet56", "resnet110", "resnet34"]
@@ -15,7 +16,7 @@ SCRATCH = [f"{name}-scratch" for name in ("vgg16-pruned-a", "resnet56-pruned-b",
 
 
 def test_every_row_of_table_1_has_a_recipe():
-    assert set(recipe_names()) == {*PLAIN, *PRUNED, *SCRATCH, "digits-quick"}
+    assert set(recipe_names()) == {*PLAIN, *PRUNED, *SCRATCH, "digits-quick", "resnet20-pruned-b"}
     for name in recipe_names():
         recipe = load_recipe(name)
         assert recipe.name == name
@@ -25,6 +26,17 @@ def test_every_row_of_table_1_has_a_recipe():
             epochs=40, lr=0.001, milestones=(), weight_decay=load_recipe(name).baseline.weight_decay
         )
     assert all(load_recipe(name).scratch == "E" and load_recipe(name).retrain is None for name in SCRATCH)
+
+
+def test_resnet20_pruned_b_leaves_the_first_and_last_block_of_a_stage_whole():
+    graph = trace(load_model("resnet20"), torch.zeros(1, 3, 32, 32))
+    keep = make_plan(graph, load_recipe("resnet20-pruned-b").prune.all_ratios).keep
+    cut = {
+        layer: len(keep[layer])
+        for layer, group in ((g.leader, g) for g in graph.groups)
+        if len(keep[layer]) < group.size
+    }
+    assert cut == {"layer1.1.conv1": 6, "layer2.1.conv1": 22, "layer3.1.conv1": 57}
 
 
 def test_changes():
