@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from prunelab.plan import PruningPlan, compare_plans, make_plan, rank_filters
     from prunelab.recipe import Recipe, load_recipe
     from prunelab.sensitivity import measure_retrained, measure_sensitivity
-    from prunelab.surgery import check_optimizer, prune, prune_optimizer
-    from prunelab.training import Metrics, TrainSettings, evaluate, train
+    from prunelab.surgery import prune, prune_optimizer
+    from prunelab.training import Metrics, TrainSettings, check_optimizer, evaluate, make_optimizer, train
 
 __version__ = "0.1.0"
 
@@ -32,13 +32,13 @@ _MODULES = {
     "graph": ["ChannelGraph", "trace"],
     "criteria": ["score_filters"],
     "plan": ["PruningPlan", "compare_plans", "make_plan", "rank_filters"],
-    "surgery": ["check_optimizer", "prune", "prune_optimizer"],
+    "surgery": ["prune", "prune_optimizer"],
     "oracle": ["silence"],
     "cost": ["measure_cost", "total_cost"],
     "latency": ["measure_latency", "time_recipes"],
     "sensitivity": ["measure_retrained", "measure_sensitivity"],
     "budget": ["choose_ratios", "compare_ratios", "uniform_ratios"],
-    "training": ["Metrics", "TrainSettings", "evaluate", "train"],
+    "training": ["Metrics", "TrainSettings", "check_optimizer", "evaluate", "make_optimizer", "train"],
     "checkpoint": ["load_pruned", "save_pruned"],
     "recipe": ["Recipe", "load_recipe"],
     "experiment": ["replay"],

@@ -46,19 +46,20 @@ class Split:
         return self.images.shape[-1]
 
     def batches(
-        self, batch_size: int, *, seed: int | None = None, augment: bool = False, shared: bool = False
+        self, batch_size: int, *, seed: int | None = None, augment: bool = False, shared: bool = False, skip: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised float images (b, 3, h, w) and labels (b,), in order, or shuffled by `seed`.
 
         augment: random crops after padding by 4 pixels, and mirror images where `flip` allows.
         shared: of each batch only this process's share, under torchrun; it may be empty.
+        skip: batches left out at the beginning; the others are what they would have been.
         """
         share = processes.share if shared else _all
         generator = torch.Generator().manual_seed(seed or 0)
         n = len(self)
         order = None if seed is None else torch.randperm(n, generator=generator).to(self.labels.device)
         draws = torch.randint(2**31, (3, n), generator=generator).to(self.labels.device) if augment else None
-        for start in range(0, n, batch_size):
+        for start in range(skip * batch_size, n, batch_size):
             batch = slice(start, start + batch_size)
             chosen = batch if order is None else share(order[batch])
             images, labels = self.images[chosen], self.labels[chosen]
@@ -84,15 +85,16 @@ class FileSplit:
         return len(self.labels)
 
     def batches(
-        self, batch_size: int, *, seed: int | None = None, augment: bool = False, shared: bool = False
+        self, batch_size: int, *, seed: int | None = None, augment: bool = False, shared: bool = False, skip: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """As `Split.batches`; augment: a random crop of 8 – 100 % of the image, mirrored half the time."""
         generator = torch.Generator().manual_seed(seed or 0)
         order = torch.arange(len(self)) if seed is None else torch.randperm(len(self), generator=generator)
         share = processes.share if shared else _all
-        blocks = [share(block).tolist() for block in order.split(batch_size)]
+        blocks = [share(block).tolist() for block in order.split(batch_size)[skip:]]
+        seeds = torch.randint(2**31, (len(self),), generator=generator) if augment else None
         loader: Any = torch.utils.data.DataLoader(
-            _Files(self, augment),  # type: ignore[arg-type]
+            _Files(self, seeds),  # type: ignore[arg-type]
             batch_sampler=[block for block in blocks if block],
             num_workers=min(8, os.cpu_count() or 1),
             pin_memory=self.device.type == "cuda",
@@ -110,20 +112,26 @@ def _all(items: Tensor) -> Tensor:
 
 
 class _Files:
-    def __init__(self, split: FileSplit, augment: bool) -> None:
+    """Decoded images, augmented if there are seeds: each by its own, whichever worker or process reads it."""
+
+    def __init__(self, split: FileSplit, seeds: Tensor | None) -> None:
         from torchvision.transforms import v2
 
         size = split.image_size
         crop = [v2.RandomResizedCrop(size, antialias=True)] + [v2.RandomHorizontalFlip()] * split.flip
         centre = [v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)]
-        self.split = split
-        self.transform = v2.Compose([*(crop if augment else centre), v2.PILToTensor()])
+        self.split, self.seeds = split, seeds
+        self.transform = v2.Compose([*(centre if seeds is None else crop), v2.PILToTensor()])
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.transform(open_image(self.split.files[index])), self.split.labels[index]
+        image = open_image(self.split.files[index])
+        with torch.random.fork_rng(devices=[]):
+            if self.seeds is not None:
+                torch.manual_seed(int(self.seeds[index]))
+            return self.transform(image), self.split.labels[index]
 
 
 def pick_batch_size(image_size: int, device: torch.device) -> int:

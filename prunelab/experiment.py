@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import nn
+from torch.optim import SGD
 
 from prunelab import processes
 from prunelab.checkpoint import hash_tensors, save_pruned, write_whole
@@ -22,12 +23,13 @@ from prunelab.data import DataSplits, load_data, pick_device, runs_dir
 from prunelab.graph import ChannelGraph, trace
 from prunelab.latency import measure_latency
 from prunelab.models import initialise, load_model
-from prunelab.plan import PruningPlan, make_plan, resolve_ratios
-from prunelab.recipe import Recipe, dump_recipe, load_recipe
+from prunelab.plan import PruningPlan, make_plan
+from prunelab.recipe import PruneRecipe, Recipe, dump_recipe, load_recipe
 from prunelab.results import append_line, gather_rows, read_log, read_rows
+from prunelab.schedule import find_ratios, make_steps
 from prunelab.sensitivity import measure_sensitivity
-from prunelab.surgery import prune
-from prunelab.training import TrainSettings, evaluate, train
+from prunelab.surgery import prune, prune_optimizer
+from prunelab.training import TrainSettings, evaluate, make_optimizer, train
 
 
 def replay(
@@ -77,6 +79,7 @@ class Experiment:
             )
         self._networks: dict[str, nn.Module] = {}
         self._histories: dict[str, pd.DataFrame] = {}
+        self._optimizer: SGD | None = None  # of the baseline's training
         if self.recipe.prune is not None:
             self._plan(self.graph, self.recipe.prune.all_ratios)  # a wrong layer is said before anything is trained
         for name in self.recipe.sensitivity:
@@ -99,7 +102,11 @@ class Experiment:
         path = self.folder / "run.json"
         before = processes.from_first(lambda: path.read_text(encoding="utf-8") if path.exists() else "")
         if before:
-            odd = _differences(json.loads(before), about)
+            made = json.loads(before)
+            made["recipe"] = dump_recipe(
+                Recipe.model_validate(made["recipe"])
+            )  # settings that came later: as now by default
+            odd = _differences(made, about)
             if odd:
                 raise ValueError(
                     f"{self.folder} holds another run: {'; '.join(odd)}. Name another folder for runs (out)"
@@ -118,7 +125,7 @@ class Experiment:
             model = self._fresh(weights)
             if weights is None:
                 home = self.out / f"{self.recipe.baseline_from or self.recipe.name}-{self.seed}"
-                self._train("baseline", model, self.recipe.baseline, home / "baseline.safetensors")
+                self._optimizer = self._train("baseline", model, self.recipe.baseline, home / "baseline.safetensors")
             self._networks["baseline"] = model.to(self.device)
         return self._networks["baseline"]
 
@@ -143,8 +150,8 @@ class Experiment:
         """Which filters go, by the recipe; kept in plan.json. None for a recipe that prunes nothing."""
         if self.recipe.prune is None:
             return None
-        if self.recipe.prune.schedule == "layer by layer" and self.recipe.retrain is not None:
-            self.retrained()  # each layer's choice looks at weights retrained after the one before
+        if self.recipe.prune.schedule != "once" and self.recipe.retrain is not None:
+            self.retrained()  # each choice looks at weights retrained after the one before
             plan: Any = self._networks["retrained"].pruning_plan
         else:
             plan = self._plan(self.trace_pruned_from(), self.recipe.prune.all_ratios)
@@ -171,12 +178,12 @@ class Experiment:
             return None
         if "retrained" not in self._networks:
             if recipe.schedule == "once":
-                model = self.pruned()
+                model = copy.deepcopy(self.pruned())
                 assert model is not None
-                model = copy.deepcopy(model)
-                self._train("retrained", model, settings, self.folder / "retrain.safetensors")
+                optimizer = self._carry_over(self._optimizer, self.baseline(), model)
+                self._train("retrained", model, settings, self.folder / "retrain.safetensors", optimizer)
             else:
-                model = self._prune_layer_by_layer(settings)
+                model = self._prune_in_steps(recipe, settings)
             self._networks["retrained"] = model
             self._save_pruned("pruned.safetensors", model, "retrained")
         return self._networks["retrained"]
@@ -291,25 +298,41 @@ class Experiment:
         how = recipe.model_dump(include={"criterion", "strategy", "order", "rounding", "align"})
         return make_plan(graph, ratios, data=self.data, seed=self.seed, **how)
 
-    def _prune_layer_by_layer(self, settings: TrainSettings) -> nn.Module:
-        assert self.recipe.prune is not None
-        model = self.baseline()
-        ratios = resolve_ratios(self.graph, self.recipe.prune.all_ratios)
-        order = [group.leader for group in self.graph.groups if group.leader in ratios]
-        for i, layer in enumerate(order):
+    def _prune_in_steps(self, recipe: PruneRecipe, settings: TrainSettings) -> nn.Module:
+        model, optimizer = self.baseline(), self._optimizer
+        steps = make_steps(
+            self.graph, recipe.all_ratios, recipe.schedule, rounds=recipe.rounds, rounding=recipe.rounding
+        )
+        for i, step in enumerate(steps, 1):
             graph = trace(model, torch.zeros(self.data.image_shape))
-            model = prune(model, self._plan(graph, {layer: ratios[layer]}), graph=graph)
-            print(f"{i + 1} of {len(order)}: {layer}", flush=True)
-            self._train("retrained", model, settings, self.folder / f"retrain-{i + 1}.safetensors")
+            plan = self._plan(graph, find_ratios(graph, step))
+            if all(len(kept) == len(graph.numbers[name]) for name, kept in plan.keep.items()):
+                continue  # all of it stays, for a width that `align` likes
+            small = prune(model, plan, graph=graph)
+            optimizer = self._carry_over(optimizer, model, small)
+            print(f"{i} of {len(steps)}: {', '.join(step) if len(step) == 1 else 'all layers'}", flush=True)
+            optimizer = self._train("retrained", small, settings, self.folder / f"retrain-{i}.safetensors", optimizer)
+            model = small
         return model
 
-    def _train(self, kind: str, model: nn.Module, settings: TrainSettings, checkpoint: Path) -> None:
+    def _carry_over(self, optimizer: SGD | None, model: nn.Module, small: nn.Module) -> SGD | None:
+        """The momentum of what was trained here; weights from a file have none."""
+        return None if optimizer is None else prune_optimizer(optimizer, model, small)
+
+    def _train(
+        self, kind: str, model: nn.Module, settings: TrainSettings, checkpoint: Path, optimizer: SGD | None = None
+    ) -> SGD:
         print(f"{kind}: {settings.epochs} epochs on {self.data.name} ({self.device})", flush=True)
         log = partial(append_line, self.folder / "log.jsonl", {"kind": kind, "file": checkpoint.name})
         settings = replace(settings, seed=self.seed)
-        history = train(model, self.data, settings, checkpoint=checkpoint, progress=True, on_epoch=log)
+        model.to(self.device)
+        optimizer = optimizer or make_optimizer(model, settings)
+        history = train(
+            model, self.data, settings, optimizer=optimizer, checkpoint=checkpoint, progress=True, on_epoch=log
+        )
         self._histories[kind] = pd.concat([self._histories.get(kind, history[:0]), history], ignore_index=True)
         write_whole(self.folder / "history.csv", self.history().to_csv(index=False))
+        return optimizer
 
     def _save_pruned(self, name: str, model: nn.Module, kind: str) -> None:
         plan = model.pruning_plan

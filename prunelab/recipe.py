@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from prunelab.plan import check_ratio
 from prunelab.training import RETRAINING, TrainSettings
@@ -46,7 +46,8 @@ class PruneRecipe(_Section):
     order: str = "smallest"
     rounding: str = "ceil"
     align: int = 1
-    schedule: Literal["once", "layer by layer"] = "once"  # §3.4; the latter retrains after each layer
+    schedule: Literal["once", "layer by layer", "filter by filter", "rounds"] = "once"  # what goes before a retraining
+    rounds: int = Field(default=1, ge=1)  # for the last of these: the ratios are reached in as many equal steps
 
     @field_validator("ratios")
     @classmethod
@@ -54,6 +55,12 @@ class PruneRecipe(_Section):
         for key, ratio in ratios.items():
             check_ratio(key, ratio)
         return ratios
+
+    @model_validator(mode="after")
+    def _check_rounds(self) -> Self:
+        if (self.rounds > 1) != (self.schedule == "rounds"):
+            raise ValueError(f"schedule 'rounds' needs rounds of 2 or more, got {self.schedule!r} and {self.rounds}")
+        return self
 
     @property
     def all_ratios(self) -> dict[str, float]:

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from prunelab.graph import ChannelGraph, trace
 from prunelab.plan import PruningPlan
 from prunelab.symbolic import copy_with
+from prunelab.training import check_optimizer
 
 Opt = TypeVar("Opt", bound=Optimizer)
 
@@ -111,18 +112,3 @@ def prune_optimizer(optimizer: Opt, model: nn.Module, small: nn.Module, *, graph
         carried.state[successor(parameter)] = {key: carry(parameter, key, value) for key, value in state.items()}
     check_optimizer(carried, small)
     return carried
-
-
-def check_optimizer(optimizer: Optimizer, model: nn.Module) -> None:
-    """ValueError unless every parameter that the model trains is in the optimizer: else it would stand still.
-
-    The usual slip: the model was pruned, and the optimizer still holds the parameters of the whole one.
-    """
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    idle = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in held]
-    if idle:
-        more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
-        raise ValueError(
-            f"{', '.join(idle[:3])}{more} would not be trained: the optimizer does not hold them. After pruning, "
-            "write optimizer = prune_optimizer(optimizer, model, small), or make a new one"
-        )

@@ -1,7 +1,6 @@
 """Learning: baselines, retraining and scratch rows by one function, stopped and resumed at will."""
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,11 +13,13 @@ from torch import Tensor, nn
 
 from prunelab import processes
 from prunelab.batches import FileSplit, Split, pick_batch_size
-from prunelab.checkpoint import load_tensors, read_tensors, write_tensors
+from prunelab.checkpoint import load_tensors
 from prunelab.data import DataSplits
 from prunelab.progress import watch
+from prunelab.resuming import EpochPart, Training, random_state, set_random_state
 
 PRECISIONS = ("float32", "bfloat16")
+LONG = 20  # epochs that are worth a compilation on a GPU
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class TrainSettings:
     augment: bool = True
     precision: str = "float32"  # or bfloat16: autocast
     channels_last: bool = False
-    compile: bool = False  # by torch.compile: slow to begin, so for long runs
+    compile: bool | None = None  # by torch.compile: slow to begin, so None is for 20 epochs or more on a GPU
+    patience: int | None = None  # stop after so many epochs without a better validation accuracy
     seed: int = 0
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -45,6 +47,8 @@ class TrainSettings:
             value = getattr(self, name)
             if not isinstance(value, int) or value < smallest:
                 raise ValueError(f"{name} must be a whole number of at least {smallest}, not {value!r}")
+        if self.patience is not None and (not isinstance(self.patience, int) or self.patience < 1):
+            raise ValueError(f"patience must be a whole number of epochs, 1 or more, or None; not {self.patience!r}")
         if not self.lr > 0:
             raise ValueError(f"lr must be above 0, not {self.lr!r}")
         if self.precision not in PRECISIONS:
@@ -116,12 +120,37 @@ def evaluate(
     return Metrics(int(correct), len(split), float(loss) / len(split))
 
 
+def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.SGD:
+    """What `train` uses: SGD with the momentum and the weight decay of the settings, fused on a GPU."""
+    fused = next(model.parameters()).is_cuda
+    return torch.optim.SGD(
+        model.parameters(), settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=fused
+    )
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+    """ValueError unless every parameter that the model trains is in the optimizer: else it would stand still.
+
+    The usual slip: the model was pruned, and the optimizer still holds the parameters of the whole one.
+    """
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    idle = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in held]
+    if idle:
+        more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
+        raise ValueError(
+            f"{', '.join(idle[:3])}{more} would not be trained: the optimizer does not hold them. After pruning, "
+            "write optimizer = prune_optimizer(optimizer, model, small), or make a new one"
+        )
+
+
 def train(
     model: nn.Module,
     data: DataSplits,
     settings: TrainSettings,
     *,
+    optimizer: torch.optim.SGD | None = None,
     checkpoint: str | Path | None = None,
+    save_every: int = 1000,
     progress: bool = False,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     on_batch: Callable[[int, int], None] | None = None,
@@ -129,10 +158,13 @@ def train(
     """Train the model in place, on the data's device, and return a row for each epoch.
 
     Columns: epoch (from 1), lr, train_loss, train_accuracy, val_loss, val_accuracy, test_loss,
-    test_accuracy, seconds. The weights are those of the last epoch; nothing is chosen on test.
+    test_accuracy, seconds. The weights are those of the last epoch; with `settings.patience`, which stops early,
+    those of the best one on validation. Nothing is chosen on test.
 
-    checkpoint: a file written whole after each epoch. Called again with it, training goes on where it
-        stopped, to the same weights bit for bit on a CPU; a finished one only loads.
+    optimizer: one to go on with, from `make_optimizer` and `prune_optimizer`: its momentum is kept, and rates are
+        those of the settings. None starts a new one.
+    checkpoint: a file written whole after each epoch, and within one after each `save_every` batches. Called again
+        with it, training goes on where it stopped, to the same weights bit for bit on a CPU; a finished one only loads.
     progress: a bar, and a printed line for each epoch. on_epoch: called with each new row. on_batch: called with
         (images done, images in all epochs) after each batch. What they raise stops the training; a
         KeyboardInterrupt then says what was kept.
@@ -147,81 +179,98 @@ def train(
         model.to(memory_format=torch.channels_last)
     if settings.compile and processes.count() > 1:
         raise ValueError("compile=True is for one process; leave it out under torchrun")
-    optimizer = torch.optim.SGD(
-        model.parameters(), settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay,
-        fused=data.device.type == "cuda",
-    )  # fmt: skip
-    rows: list[dict[str, Any]] = []
-    if checkpoint is not None and processes.from_first(Path(checkpoint).exists):
-        rows = _resume(Path(checkpoint), model, optimizer, settings, data)
-        if progress and rows:
-            print(f"  {len(rows)} of {settings.epochs} epochs were done before", flush=True)
+    optimizer = optimizer or make_optimizer(model, settings)
+    _check_optimizer(optimizer, model, settings)
+    at = Training(model, optimizer, _identity(settings, data), _plain(TrainSettings()))
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None and processes.from_first(path.exists):
+        at.read(path)
+        if progress and (at.rows or at.part):
+            within = f" and {at.part.batches} batches" if at.part else ""
+            print(f"  {len(at.rows)} of {settings.epochs} epochs{within} were done before", flush=True)
     elif processes.count() > 1:
         load_tensors(model, processes.from_first(lambda: {k: t.cpu() for k, t in model.state_dict().items()}))
-    forward = torch.compile(model, dynamic=False) if settings.compile else model
+    compiled = settings.compile if settings.compile is not None else _compiles(settings, data.device)
+    forward = torch.compile(model, dynamic=False) if compiled else model
+
+    def save() -> None:
+        if path is not None:
+            at.write(path)
+
     try:
-        for epoch in range(len(rows), settings.epochs):
-            rows.append(_train_epoch(model, forward, data, settings, optimizer, epoch, progress, on_batch))
-            if checkpoint is not None:
-                _save(Path(checkpoint), model, optimizer, settings, data, rows)
+        while len(at.rows) < settings.epochs and not _is_stale(at.rows, settings.patience):
+            _train_epoch(at, forward, data, settings, progress, on_batch, save, save_every)
+            if settings.patience is not None and _best(at.rows) == len(at.rows) - 1:
+                at.best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            save()
             if progress:
-                print(_describe(rows[-1], settings.epochs), flush=True)
+                print(_describe(at.rows[-1], settings.epochs), flush=True)
             if on_epoch:
-                on_epoch(rows[-1])
+                on_epoch(at.rows[-1])
     except KeyboardInterrupt:
-        saved = f"{checkpoint} holds the last one; the same call goes on from there"
-        saved = saved if checkpoint and rows else "nothing was saved"
-        raise KeyboardInterrupt(f"stopped after {len(rows)} of {settings.epochs} epochs; {saved}") from None
+        kept = f"{path} holds the last one; the same call goes on from there"
+        kept = kept if path and at.rows else "nothing was saved"
+        raise KeyboardInterrupt(f"stopped after {len(at.rows)} of {settings.epochs} epochs; {kept}") from None
+    if at.best:
+        load_tensors(model, at.best)
+        if progress:
+            print(f"  the weights are those of epoch {_best(at.rows) + 1}, the best on validation", flush=True)
     model.eval()
-    return pd.DataFrame(rows)
+    return pd.DataFrame(at.rows)
 
 
 def _train_epoch(
-    model: nn.Module,
+    at: Training,
     forward: Callable[[Tensor], Tensor],  # the model, perhaps compiled
     data: DataSplits,
     settings: TrainSettings,
-    optimizer: torch.optim.SGD,
-    epoch: int,
     progress: bool,
     on_batch: Callable[[int, int], None] | None,
-) -> dict[str, Any]:
-    started = time.perf_counter()
-    for group in optimizer.param_groups:
+    save: Callable[[], None],
+    save_every: int,
+) -> None:
+    """One epoch, from where it is; its row is added to those of the training."""
+    model, device, epoch = at.model, data.device, len(at.rows)
+    for group in at.optimizer.param_groups:
         group["lr"] = settings.lr_at(epoch)
     seed = settings.seed * 10_007 + epoch  # order, crops and dropout of an epoch depend on nothing before it
-    device = data.device
-    correct = torch.zeros((), dtype=torch.long, device=device)
-    total_loss = torch.zeros((), device=device)
-    seen, name = 0, f"epoch {epoch + 1}/{settings.epochs}"
-    batches = data.train.batches(settings.batch_size, seed=seed, augment=settings.augment, shared=True)
+    part = at.part = at.part or EpochPart(
+        torch.zeros((), dtype=torch.long, device=device), torch.zeros((), device=device)
+    )
+    count, name = -(-len(data.train) // settings.batch_size), f"epoch {epoch + 1}/{settings.epochs}"
+    batches = data.train.batches(
+        settings.batch_size, seed=seed, augment=settings.augment, shared=True, skip=part.batches
+    )
     model.train()
     with torch.random.fork_rng([device] if device.type == "cuda" else []), processes.synced_norms(model):
         torch.manual_seed(seed)
-        for images, labels in watch(
-            batches, name, -(-len(data.train) // settings.batch_size), "batches", show=progress
-        ):
-            n = min(settings.batch_size, len(data.train) - seen)  # of all processes
-            if n == 1 and seen:
+        if at.random is not None:
+            set_random_state(device, at.random)
+        for images, labels in watch(batches, name, count - part.batches, "batches", show=progress):
+            n = min(settings.batch_size, len(data.train) - part.seen)  # of all processes
+            if n == 1 and part.seen:
                 break  # batch norm cannot learn from one image
             if settings.channels_last:
                 images = images.contiguous(memory_format=torch.channels_last)
-            optimizer.zero_grad(set_to_none=True)
+            at.optimizer.zero_grad(set_to_none=True)
             with _autocast(device, settings.precision):
                 logits = forward(images)
-            if not seen:
+            if not part.seen:
                 check_outputs(logits, data.train)
             loss = F.cross_entropy(logits.float(), labels, reduction="sum") / n
             loss.backward()
             processes.add_up_gradients(model)
-            optimizer.step()
-            total_loss += loss.detach() * n
-            correct += (logits.argmax(1) == labels).sum()
-            seen += n
+            at.optimizer.step()
+            part.loss += loss.detach() * n
+            part.correct += (logits.argmax(1) == labels).sum()
+            part.seen += n
+            part.batches += 1
+            if part.batches % save_every == 0:
+                at.random = random_state(device)
+                save()
             if on_batch:
-                on_batch(epoch * len(data.train) + seen, settings.epochs * len(data.train))
-    total_loss, correct = processes.add_up(total_loss), processes.add_up(correct)
-    mean_loss = float(total_loss) / seen
+                on_batch(epoch * len(data.train) + part.seen, settings.epochs * len(data.train))
+    mean_loss = float(processes.add_up(part.loss)) / part.seen
     if not math.isfinite(mean_loss):
         raise ValueError(
             f"the loss is {mean_loss} in epoch {epoch + 1}: training diverged; a smaller lr than {settings.lr} may help"
@@ -230,14 +279,37 @@ def _train_epoch(
         name: evaluate(model, split, precision=settings.precision)
         for name, split in (("val", data.val), ("test", data.test))
     }
-    return {
+    row = {
         "epoch": epoch + 1,
         "lr": settings.lr_at(epoch),
         "train_loss": mean_loss,
-        "train_accuracy": int(correct) / seen,
+        "train_accuracy": int(processes.add_up(part.correct)) / part.seen,
         **{f"{name}_{key}": getattr(m, key) for name, m in scores.items() for key in ("loss", "accuracy")},
-        "seconds": round(time.perf_counter() - started, 2),
+        "seconds": round(part.spent(), 2),
     }
+    at.rows, at.part, at.random = [*at.rows, row], None, None
+
+
+def _best(rows: list[dict[str, Any]]) -> int:
+    """Which epoch's row has the best validation accuracy, the first of equals."""
+    return max(range(len(rows)), key=lambda i: (rows[i]["val_accuracy"], -i))
+
+
+def _is_stale(rows: list[dict[str, Any]], patience: int | None) -> bool:
+    return patience is not None and bool(rows) and len(rows) - 1 - _best(rows) >= patience
+
+
+def _compiles(settings: TrainSettings, device: torch.device) -> bool:
+    """Compiling takes a minute or two, which a long run on a GPU wins back."""
+    return device.type == "cuda" and settings.epochs >= LONG and processes.count() == 1
+
+
+def _check_optimizer(optimizer: torch.optim.SGD, model: nn.Module, settings: TrainSettings) -> None:
+    if not isinstance(optimizer, torch.optim.SGD):
+        raise ValueError(f"train goes on with torch.optim.SGD (make_optimizer), not {type(optimizer).__name__}")
+    check_optimizer(optimizer, model)
+    for group in optimizer.param_groups:
+        group |= {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
 
 
 def check_outputs(logits: Tensor, split: Split | FileSplit) -> None:
@@ -263,48 +335,11 @@ def _describe(row: dict[str, Any], epochs: int) -> str:
     )
 
 
+def _plain(settings: TrainSettings) -> dict[str, Any]:
+    return {**asdict(settings), "milestones": list(settings.milestones)}
+
+
 def _identity(settings: TrainSettings, data: DataSplits) -> dict[str, Any]:
     """What a checkpoint must agree with to go on from it."""
-    return {**asdict(settings), "milestones": list(settings.milestones), "data": data.fingerprint,
-            "normalization": [list(values) for values in data.normalization]}  # fmt: skip
-
-
-def _save(
-    path: Path,
-    model: nn.Module,
-    optimizer: torch.optim.SGD,
-    settings: TrainSettings,
-    data: DataSplits,
-    rows: list[dict[str, Any]],
-) -> None:
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    for i, state in optimizer.state_dict()["state"].items():
-        if state.get("momentum_buffer") is not None:
-            tensors[f"momentum.{i}"] = state["momentum_buffer"]
-    write_tensors(path, tensors, {"training": _identity(settings, data), "rows": rows})
-
-
-def _resume(
-    path: Path, model: nn.Module, optimizer: torch.optim.SGD, settings: TrainSettings, data: DataSplits
-) -> list[dict[str, Any]]:
-    tensors, header = processes.from_first(lambda: read_tensors(path))
-    made, wanted = header.get("training"), _identity(settings, data)
-    if made is None:
-        raise ValueError(f"{path} is no training checkpoint")
-    odd = [f"{key} {made.get(key)!r}, not {value!r}" for key, value in wanted.items() if made.get(key) != value]
-    if odd:
-        raise ValueError(
-            f"{path} was made with other settings: {'; '.join(odd)}. Keep it and name another folder, or move it away"
-        )
-    own = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    state = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-    if own != {name: tensor.shape for name, tensor in state.items()}:
-        raise ValueError(f"{path} holds another network than the one given; name another file, or move it away")
-    load_tensors(model, state)
-    momentum = {
-        int(name.removeprefix("momentum.")): {"momentum_buffer": t}
-        for name, t in tensors.items()
-        if name.startswith("momentum.")
-    }
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": momentum})
-    return list(header["rows"])
+    normalization = [list(values) for values in data.normalization]
+    return {**_plain(settings), "data": data.fingerprint, "normalization": normalization}

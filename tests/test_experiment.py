@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
-from prunelab import evaluate, load_pruned, load_recipe, replay
+from prunelab import evaluate, load_pruned, load_recipe, replay, train
 from prunelab.experiment import Experiment
 from prunelab.results import append_line, read_log
 
@@ -80,6 +81,46 @@ def test_layer_by_layer(few_digits, tmp_path):
     assert small.layer1[1].conv1.out_channels == 12
     assert (tmp_path / "digits-quick-0" / "retrain-2.safetensors").exists()
     assert run.report().set_index("kind").loc["retrained", "epochs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("schedule", "steps"), [("{schedule: rounds, rounds: 2}", 2), ("{schedule: filter by filter}", 3)]
+)
+def test_other_schedules_end_at_the_same_widths_and_carry_momentum(few_digits, tmp_path, monkeypatch, schedule, steps):
+    ratios = "prune.ratios={conv_2: 0.1, conv_4: 0.05}"
+    changes = [
+        *SHORT,
+        ratios,
+        "scratch=null",
+        *(f"prune.{key}={value}" for key, value in yaml.safe_load(schedule).items()),
+    ]
+    momentum = []
+
+    def watch(model, data, settings, *, optimizer, **options):
+        states = [optimizer.state[p].get("momentum_buffer") for p in model.parameters() if p in optimizer.state]
+        momentum.append(
+            [tuple(buffer.shape) == tuple(p.shape) for buffer, p in zip(states, model.parameters(), strict=False)]
+        )
+        return train(model, data, settings, optimizer=optimizer, **options)
+
+    monkeypatch.setattr("prunelab.experiment.train", watch)
+    run = Experiment(load_recipe("digits-quick", changes), data=few_digits, device="cpu", out=tmp_path)
+    small = run.retrained()
+    assert {name: len(gone) for name, gone in run.plan().removed.items()} == {"layer1.0.conv1": 2, "layer1.1.conv1": 1}
+    assert small.layer1[0].conv1.out_channels == 14
+    assert len(momentum) == 1 + steps
+    assert momentum[0] == []  # the baseline starts anew
+    assert all(len(shapes) == len(list(small.parameters())) and all(shapes) for shapes in momentum[1:])
+    assert run.report().set_index("kind").loc["retrained", "epochs"] == steps
+
+
+def test_a_run_from_before_a_setting_existed_goes_on(recipe, few_digits, tmp_path):
+    Experiment(recipe, data=few_digits, device="cpu", out=tmp_path)
+    path = tmp_path / "digits-quick-0" / "run.json"
+    about = json.loads(path.read_text())
+    del about["recipe"]["prune"]["rounds"], about["recipe"]["baseline"]["patience"]
+    path.write_text(json.dumps(about))
+    Experiment(recipe, data=few_digits, device="cpu", out=tmp_path)
 
 
 def test_another_run_in_the_same_folder_is_refused(recipe, few_digits, tmp_path):

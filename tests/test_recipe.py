@@ -91,3 +91,12 @@ def test_bad_names_and_changes():
         load_recipe("digits-quick", ["retrain.epohcs=2"])
     with pytest.raises(ValueError, match="key=value"):
         load_recipe("digits-quick", ["retrain.epochs"])
+
+
+def test_rounds_belong_to_their_schedule():
+    assert load_recipe("vgg16-pruned-a", ["prune.schedule=rounds", "prune.rounds=3"]).prune.rounds == 3
+    for changes in (["prune.rounds=3"], ["prune.schedule=rounds"]):
+        with pytest.raises(
+            ValueError, match=r"schedule 'rounds' needs rounds of 2 or more, got '(once|rounds)' and [13]"
+        ):
+            load_recipe("vgg16-pruned-a", changes)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from small import QUICK
 
-from prunelab import TrainSettings, evaluate, load_model, train
-from prunelab.checkpoint import hash_tensors
+from prunelab import TrainSettings, evaluate, load_model, make_optimizer, train
+from prunelab.checkpoint import hash_tensors, read_tensors, write_tensors
 
 
 def fresh():
@@ -72,6 +72,73 @@ def test_resuming_gives_the_same_weights_bit_for_bit(few_digits, tmp_path):
     loaded = load_model("resnet20")
     train(loaded, few_digits, QUICK, checkpoint=tmp_path / "c", on_epoch=lambda row: pytest.fail("worked twice"))
     assert hash_tensors(loaded.state_dict()) == hash_tensors(whole.state_dict())
+
+
+def test_an_epoch_goes_on_in_its_middle(few_digits, tmp_path):
+    def network():
+        model = fresh()
+        return torch.nn.Sequential(model, torch.nn.Dropout(0.3))  # whose draws go on too
+
+    def stop(done, total):
+        if done == 256 + 3 * 64:
+            raise Stop
+
+    whole = network()
+    history = train(whole, few_digits, QUICK)
+    with pytest.raises(Stop):
+        train(network(), few_digits, QUICK, checkpoint=tmp_path / "c", save_every=2, on_batch=stop)
+    seen = []
+    resumed = network()
+    rest = train(resumed, few_digits, QUICK, checkpoint=tmp_path / "c", on_batch=lambda done, total: seen.append(done))
+    assert seen[0] == 256 + 3 * 64  # the two batches that were saved are not done again
+    assert hash_tensors(resumed.state_dict()) == hash_tensors(whole.state_dict())
+    assert rest.drop(columns="seconds").equals(history.drop(columns="seconds"))
+
+
+def test_patience_stops_and_takes_the_best_on_validation(few_digits, tmp_path):
+    def stop(row):
+        if row["epoch"] == 4:
+            raise Stop
+
+    settings = replace(QUICK, epochs=12, lr=0.3, patience=2)
+    model = fresh()
+    history = train(model, few_digits, settings)
+    best = history["val_accuracy"].idxmax()  # the first of equals
+    assert len(history) == best + 3 < 12
+    assert evaluate(model, few_digits.val).accuracy == history["val_accuracy"].max()
+    with pytest.raises(Stop):
+        train(fresh(), few_digits, settings, checkpoint=tmp_path / "c", on_epoch=stop)
+    for _ in range(2):  # resumed, and loaded
+        again = fresh()
+        train(again, few_digits, settings, checkpoint=tmp_path / "c")
+        assert hash_tensors(again.state_dict()) == hash_tensors(model.state_dict())
+
+
+def test_an_optimizer_goes_on(few_digits):
+    parts, whole = fresh(), fresh()
+    settings = replace(QUICK, milestones=(), epochs=1)
+    optimizer = make_optimizer(parts, settings)
+    train(parts, few_digits, settings, optimizer=optimizer)
+    train(parts, few_digits, replace(settings, seed=1), optimizer=optimizer)
+    once = make_optimizer(whole, settings)
+    train(whole, few_digits, settings, optimizer=once)
+    train(whole, few_digits, replace(settings, seed=1))  # with a new one
+    assert hash_tensors(parts.state_dict()) != hash_tensors(whole.state_dict())
+    with pytest.raises(ValueError, match="would not be trained: the optimizer does not hold them"):
+        train(fresh(), few_digits, settings, optimizer=optimizer)
+    with pytest.raises(ValueError, match=r"goes on with torch\.optim\.SGD"):
+        train(parts, few_digits, settings, optimizer=torch.optim.Adam(parts.parameters()))
+
+
+def test_a_checkpoint_from_before_a_setting_existed(few_digits, tmp_path):
+    one = replace(QUICK, epochs=1)
+    train(fresh(), few_digits, one, checkpoint=tmp_path / "c")
+    tensors, header = read_tensors(tmp_path / "c")
+    del header["training"]["patience"]
+    write_tensors(tmp_path / "c", tensors, header)
+    train(fresh(), few_digits, one, checkpoint=tmp_path / "c", on_epoch=lambda row: pytest.fail("worked twice"))
+    with pytest.raises(ValueError, match="made with other settings: patience None, not 3"):
+        train(fresh(), few_digits, replace(one, patience=3), checkpoint=tmp_path / "c")
 
 
 SCRIPT = """
