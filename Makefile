@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab replay test nbval fuzz coverage bench gpu-bench docs lint format notebooks lock clean
+.PHONY: help setup lab replay test nbval fuzz kills coverage bench gpu-bench docs lint format notebooks lock clean
 N ?= 10000
 STRICT := notebooks/02_*|notebooks/04_*
 
@@ -45,6 +45,9 @@ nbval: $(READY) ## run every notebook, two at a time, and compare what carries t
 
 fuzz: $(READY) ## prune N=10000 random networks and hold each against the oracle
 	PRUNELAB_FUZZ=$(N) $(BIN)/python -m pytest -p no:nbval tests/test_fuzz.py
+
+kills: $(READY) ## kill a run 20 times at random moments, and hold what it ends in against one that was left alone
+	PRUNELAB_KILLS=20 $(BIN)/python -m pytest -p no:nbval -s tests/test_killed.py
 
 coverage: $(READY) ## prune every convolutional network of torchvision, check it, and write data/coverage.csv
 	$(BIN)/python tests/coverage.py

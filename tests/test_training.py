@@ -1,8 +1,3 @@
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from functools import partial
 
@@ -139,39 +134,6 @@ def test_a_checkpoint_from_before_a_setting_existed(few_digits, tmp_path):
     train(fresh(), few_digits, one, checkpoint=tmp_path / "c", on_epoch=lambda row: pytest.fail("worked twice"))
     with pytest.raises(ValueError, match="made with other settings: patience None, not 3"):
         train(fresh(), few_digits, replace(one, patience=3), checkpoint=tmp_path / "c")
-
-
-SCRIPT = """
-import sys, torch
-from small import QUICK, few
-from prunelab import load_data, load_model, train
-from prunelab.checkpoint import hash_tensors
-torch.manual_seed(0)
-torch.set_num_threads(1)
-model = load_model("resnet20")
-train(model, few(load_data("digits", device="cpu")), QUICK, checkpoint=sys.argv[1])
-print(hash_tensors(model.state_dict()))
-"""
-
-
-def test_killed_at_any_moment(tmp_path):
-    def run(checkpoint, kill_after=None):
-        process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(checkpoint)],
-            stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.path.dirname(__file__)}, text=True,
-        )  # fmt: skip
-        if kill_after is not None:
-            deadline = time.monotonic() + 60
-            while not checkpoint.exists() and time.monotonic() < deadline:
-                time.sleep(0.05)
-            time.sleep(kill_after)
-            process.send_signal(signal.SIGKILL)
-        return process.communicate()[0].strip()
-
-    whole = run(tmp_path / "whole")
-    run(tmp_path / "killed", kill_after=0.2)  # in the second epoch
-    assert run(tmp_path / "killed") == whole != ""
-    assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith(".")) == ["killed", "whole"]
 
 
 def test_checkpoints_of_something_else_are_refused(few_digits, tmp_path):
