@@ -81,6 +81,18 @@ def test_large_images_are_read_from_disk(tmp_path):
     assert data.normalization == prunelab.data.NORMALIZATIONS["imagenet"]
 
 
+def test_large_images_are_augmented_alike_whichever_worker_reads_them(tmp_path, monkeypatch):
+    data = load_data(make_folder(tmp_path / "large", (90, 70)), device="cpu", image_size=80)
+    whole = list(data.train.batches(4, seed=3, augment=True))
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    rest = list(data.train.batches(4, seed=3, augment=True, skip=2))
+    assert len(rest) == len(whole) - 2 > 1
+    for (images, labels), (other, names) in zip(rest, whole[2:], strict=True):
+        assert torch.equal(images, other)
+        assert torch.equal(labels, names)
+    assert not torch.equal(next(data.train.batches(4, seed=4, augment=True))[0], whole[0][0])
+
+
 def test_bad_folders(tmp_path, folder):
     with pytest.raises(FileNotFoundError, match="did you mean 'cifar10'"):
         load_data("cifar-10")

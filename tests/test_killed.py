@@ -2,10 +2,12 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -20,25 +22,26 @@ from small import few
 from prunelab import experiment, load_data, load_recipe, replay
 print("started", flush=True)
 torch.set_num_threads(1)
-experiment.train = partial(experiment.train, save_every=1)
+say = lambda done, total: print(f"  {done} of {total} images", flush=True)
+experiment.train = partial(experiment.train, save_every=1, on_batch=say)
 changes = ["baseline.epochs=3", "retrain.epochs=2", "prune.schedule=rounds", "prune.rounds=2", "baseline.patience=9"]
 replay(load_recipe("digits-quick", changes), data=few(load_data("digits", device="cpu")), device="cpu", out=sys.argv[1])
 print("done", flush=True)
 """
 
 
-def run(out: Path, kill_after: float | None = None) -> list[str]:
-    """What a run printed until it was done, or killed so many seconds after its imports."""
+def run(out: Path, lines: int | None = None, seconds: float = 0) -> list[str]:
+    """What a run printed until it was done; or killed, so many seconds after so many lines."""
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(out)], stdout=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert process.stdout is not None
-    first = process.stdout.readline().strip()
-    if kill_after is not None:
-        time.sleep(kill_after)
+    said = list(islice(process.stdout, lines))
+    if lines is not None:
+        time.sleep(seconds)
         process.send_signal(signal.SIGKILL)
-    return [first, *process.communicate()[0].splitlines()]
+    return (said + process.communicate()[0].splitlines(keepends=True)) or [""]
 
 
 def read(out: Path, name: str) -> pd.DataFrame:
@@ -46,22 +49,23 @@ def read(out: Path, name: str) -> pd.DataFrame:
 
 
 def test_killed_at_any_moment(tmp_path):
-    began = time.monotonic()
-    assert run(tmp_path / "whole")[-1] == "done"
-    longest = (time.monotonic() - began) / 3
-    moments = random.Random(KILLS)
+    assert run(tmp_path / "whole")[-1] == "done\n"
+    chance = random.Random(KILLS)
     kills = 0
-    for _ in range(20 * KILLS):
-        lines = run(tmp_path / "killed", moments.uniform(0, longest) if kills < KILLS else None)
-        if lines[-1] == "done" and kills < KILLS:
-            for path in (tmp_path / "killed").glob("digits-quick-0/*"):
-                path.unlink()  # done before all the kills: once more from the beginning
-            continue
-        if lines[-1] == "done":
+    for _ in range(10 * KILLS):
+        wanted = {"lines": chance.randint(1, 20), "seconds": chance.uniform(0, 1)} if kills < KILLS else {}
+        lines = run(tmp_path / "killed", **wanted)
+        if lines[-1] != "done\n":
+            kills += 1
+            print(
+                f"kill {kills}: {' / '.join(line.strip() for line in lines if not line.startswith('  '))}: {lines[-1]}",
+                end="",
+            )
+        elif wanted:  # before all the kills: once more from the beginning
+            shutil.rmtree(tmp_path / "killed")
+        else:
             break
-        kills += 1
-        print(f"kill {kills}: {lines[-1].strip()}")
-    assert (kills, lines[-1]) == (KILLS, "done")
+    assert (kills, lines[-1]) == (KILLS, "done\n")
     for name in ("rows.csv", "history.csv"):
         pd.testing.assert_frame_equal(read(tmp_path / "killed", name), read(tmp_path / "whole", name), check_exact=True)
     hashes = read(tmp_path / "killed", "rows.csv")["weights"]

@@ -2,6 +2,7 @@ import pickle
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 
 from prunelab import load_model
@@ -41,6 +42,16 @@ def test_weights_from_a_file(tmp_path, suffix):
         torch.save({"best_prec1": 1.0, "state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
     loaded = load_model("resnet20", weights=path).state_dict()
     assert all(torch.equal(loaded[name], state[name]) for name in state)
+
+
+def test_torchvisions_weights_by_name(tmp_path, monkeypatch):
+    source = load_model("squeezenet1_1", num_classes=1000)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # as they lie there once they are downloaded
+    url = torchvision.models.get_model_weights("squeezenet1_1").IMAGENET1K_V1.url
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(source.state_dict(), tmp_path / "hub" / "checkpoints" / url.rsplit("/", 1)[1])
+    loaded = load_model("squeezenet1_1", num_classes=1000, weights="IMAGENET1K_V1").state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in source.state_dict().items())
 
 
 def test_unknown_names_say_the_nearest():

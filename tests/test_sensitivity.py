@@ -53,6 +53,20 @@ def test_equals_the_plain_loop(model, digits, order, criterion):
     assert found.loc[("conv_2", 0.3), "removed"] == 5
 
 
+def test_resnet34_on_a_folder_of_large_images(tmp_path):
+    folder = make_folder(tmp_path / "imagenet", (96, 80), counts=(10, 3))
+    data = load_data(folder, device="cpu", image_size=72, val_fraction=0.4)
+    assert isinstance(data.val, FileSplit)
+    torch.save(shake(load_model("resnet34", num_classes=2)).state_dict(), tmp_path / "r34.pth")
+    model = load_model("resnet34", num_classes=2, weights=tmp_path / "r34.pth")
+    found = measure_sensitivity(model, data, layers=["conv_2", "shortcut_2"], ratios=[0.5])  # Fig. 7 (a), and (b)
+    graph = trace(model, torch.zeros(1, 3, 72, 72))
+    for row in found.to_dict("records"):
+        expected = evaluate(prune(model, make_plan(graph, {row["layer"]: row["ratio"]})), data.val)
+        assert (row["correct"], row["total"]) == (expected.correct, 8)
+        assert row["loss"] == pytest.approx(expected.loss, rel=1e-4)
+
+
 def test_equal_counts_are_measured_once_and_refused_layers_are_listed(model, digits):
     steps = []
     found = measure_sensitivity(model, digits, ratios=[0.02, 0.04], on_progress=lambda done, total: steps.append(total))

@@ -3,9 +3,9 @@ from functools import partial
 
 import pytest
 import torch
-from small import QUICK
+from small import QUICK, make_folder
 
-from prunelab import TrainSettings, evaluate, load_model, make_optimizer, train
+from prunelab import TrainSettings, evaluate, load_data, load_model, make_optimizer, train
 from prunelab.checkpoint import hash_tensors, read_tensors, write_tensors
 
 
@@ -88,6 +88,28 @@ def test_an_epoch_goes_on_in_its_middle(few_digits, tmp_path):
     assert seen[0] == 256 + 3 * 64  # the two batches that were saved are not done again
     assert hash_tensors(resumed.state_dict()) == hash_tensors(whole.state_dict())
     assert rest.drop(columns="seconds").equals(history.drop(columns="seconds"))
+
+
+def test_an_epoch_of_image_files_goes_on_in_its_middle(tmp_path):
+    data = load_data(make_folder(tmp_path / "large", (90, 70)), device="cpu", image_size=80, val_fraction=0.2)
+    settings = TrainSettings(epochs=1, lr=0.02, batch_size=4)
+
+    def network():
+        torch.manual_seed(0)
+        return load_model("resnet20", num_classes=2)
+
+    def stop(done, total):
+        if done == 12:
+            raise Stop
+
+    whole = network()
+    train(whole, data, settings)
+    with pytest.raises(Stop):
+        train(network(), data, settings, checkpoint=tmp_path / "c", save_every=1, on_batch=stop)
+    resumed, seen = network(), []
+    train(resumed, data, settings, checkpoint=tmp_path / "c", on_batch=lambda done, total: seen.append(done))
+    assert seen[0] == 16
+    assert hash_tensors(resumed.state_dict()) == hash_tensors(whole.state_dict())
 
 
 def test_patience_stops_and_takes_the_best_on_validation(few_digits, tmp_path):

@@ -54,14 +54,20 @@ def theirs(
     return optimizer
 
 
-def rows(pairs: int, device: str = "cpu") -> Iterator[dict[str, object]]:
-    n = IMAGES[device]
+def noise(n: int, device: str) -> DataSplits:
+    """Images of the size of CIFAR-10's that cost nothing to have."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (n, 3, 32, 32), generator=generator, dtype=torch.uint8).to(device)
     labels = torch.randint(10, (n,), generator=generator).to(device)
     split = Split(images, labels, NORMALIZATIONS["cifar10"])
     few = replace(split, images=images[:10], labels=labels[:10])
-    data = DataSplits("noise", split, few, few, tuple("0123456789"), "noise")
+    return DataSplits("noise", split, few, few, tuple("0123456789"), "noise")
+
+
+def rows(pairs: int, device: str = "cpu") -> Iterator[dict[str, object]]:
+    n = IMAGES[device]
+    data = noise(n, device)
+    split = data.train
     mean, std = split.normalization
     steps = [v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip(), v2.ToImage()]
     transform = v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])

@@ -1,0 +1,151 @@
+"""How near a training step is to what the hardware allows: operations and bytes, counted, over two measured ceilings.
+
+    python tests/benchmarks/floor.py [--device cuda]      # rows go into data/results/speed.csv
+
+operations, bytes: of one step (forward, backward, optimiser) at the paper's batch of 128, counted operator by operator
+as torch runs it; a multiply-add is two operations, and an operator reads each input and writes each output once.
+matrix_bytes: those of convolutions and linear layers alone, as if all between them were fused into them.
+floor: for each operator the longer of operations / peak and bytes / bandwidth, summed; fused_floor: of convolutions and
+linear layers alone. peak: of a large matrix product in the same precision. bandwidth: of copying a large tensor.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from bench_training import noise
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from prunelab import TrainSettings, load_model, make_optimizer, train
+from prunelab.checkpoint import write_whole
+
+SPEED = Path(__file__).parents[2] / "data" / "results" / "speed.csv"
+KEY = ["network", "processor", "threads", "precision", "compiled"]
+EPOCH = 45_000  # images of CIFAR-10 without the validation split
+SIZES = {"cpu": (2048, 2**26, 512), "cuda": (8192, 2**30, 45_000)}  # of a matrix, floats copied, images trained on
+
+
+class Counter(TorchDispatchMode):
+    """Operations and bytes of each operator that runs: (is it a matrix product, operations, bytes)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[bool, int, int]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view and "empty" not in str(func) and "detach" not in str(func):
+            read = tree_leaves((args, kwargs or {}))
+            changed = [
+                given
+                for given, argument in zip(args, func._schema.arguments, strict=False)
+                if argument.alias_info is not None and argument.alias_info.is_write
+            ]
+            written = tree_leaves(changed or out)
+            count = flop_registry.get(func.overloadpacket)
+            operations = int(count(*args, **(kwargs or {}), out_val=out)) if count else 0
+            self.found.append((count is not None, operations, _bytes(read) + _bytes(written)))
+        return out
+
+
+def _bytes(leaves: list[object]) -> int:
+    return sum(leaf.numel() * leaf.element_size() for leaf in leaves if isinstance(leaf, Tensor))
+
+
+def count_step(model: nn.Module, settings: TrainSettings, device: str) -> list[tuple[bool, int, int]]:
+    optimizer = make_optimizer(model, settings)
+    images = torch.randn(settings.batch_size, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(10, (settings.batch_size,), device=device)
+    for _ in range(2):  # momentum is made in the first step
+        with Counter() as counter:
+            with torch.autocast(device, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+                logits = model(images)
+            F.cross_entropy(logits.float(), labels).backward()
+            optimizer.step()
+        optimizer.zero_grad()
+    return counter.found
+
+
+def time_it(do: Callable[[], object], device: str) -> float:
+    """Seconds: the least of ten."""
+    times = []
+    for _ in range(11):
+        if device == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        do()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def measure_ceilings(device: str) -> dict[str, float]:
+    """Operations a second in each precision, and bytes a second."""
+    n, floats, _ = SIZES[device]
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        a, b = (torch.randn(n, n, device=device).to(getattr(torch, precision)) for _ in range(2))
+        found[precision] = 2 * n**3 / time_it(lambda a=a, b=b: a @ b, device)
+    source = torch.zeros(floats, device=device)
+    target = torch.ones_like(source)
+    found["bytes"] = 2 * floats * 4 / time_it(lambda: target.copy_(source), device)
+    return found
+
+
+def rows(device: str) -> Iterator[dict[str, object]]:
+    ceilings = measure_ceilings(device)
+    data = noise(SIZES[device][2], device)
+    fast = TrainSettings(epochs=3, lr=0.01, milestones=(), channels_last=True, compile=False)
+    ways = [fast, replace(fast, precision="bfloat16")]
+    if device == "cuda":
+        ways.append(replace(ways[1], compile=True))
+    for name in ("resnet56", "resnet110", "vgg16"):
+        for settings in ways:
+            model = load_model(name).to(device, memory_format=torch.channels_last)
+            peak, bandwidth = ceilings[settings.precision], ceilings["bytes"]
+            found = [
+                (matrix, operations, size, max(operations / peak, size / bandwidth))
+                for matrix, operations, size in count_step(model, settings, device)
+            ]
+            seconds = train(load_model(name), data, settings)["seconds"].iloc[1:].min()  # the first one warms up
+            step = seconds / -(-len(data.train) // settings.batch_size)
+            floor, fused = (sum(f[3] for f in found if f[0] or not only) for only in (False, True))
+            yield {
+                "network": name,
+                "processor": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+                "threads": torch.get_num_threads(),
+                "precision": settings.precision,
+                "compiled": bool(settings.compile),
+                "torch": torch.__version__,
+                "operations": sum(f[1] for f in found),
+                "bytes": sum(f[2] for f in found),
+                "matrix_bytes": sum(f[2] for f in found if f[0]),
+                "peak_per_s": round(peak),
+                "bandwidth_per_s": round(bandwidth),
+                "floor_ms": round(1000 * floor, 3),
+                "fused_floor_ms": round(1000 * fused, 3),
+                "step_ms": round(1000 * step, 3),
+                "over_floor": round(step / floor, 2),
+                "over_fused_floor": round(step / fused, 2),
+                "epoch_s": round(step * EPOCH / settings.batch_size, 2),
+            }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    given = parser.parse_args()
+    before = pd.read_csv(SPEED) if SPEED.exists() else pd.DataFrame(columns=KEY)
+    for row in rows(given.device):
+        print(row, flush=True)
+        before = pd.concat([before, pd.DataFrame([row])], ignore_index=True).drop_duplicates(KEY, keep="last")
+        write_whole(SPEED, before.to_csv(index=False))  # as they come: the whole takes a while
