@@ -17,7 +17,7 @@ from prunelab import load_recipe, processes
 from prunelab.cli import _replay_together
 
 SCRIPT = """
-import json, sys, torch
+import copy, json, sys, torch
 from dataclasses import replace
 from small import QUICK, few
 from prunelab import evaluate, load_data, load_model, processes, train
@@ -38,7 +38,18 @@ class Exact(torch.nn.Module):  # in float64, rounding does not grow into a diffe
 
 model = Exact()
 settings = replace(QUICK, batch_size=83, epochs=2)  # 83, 83, 83 and one image, which is left out
-history = train(model, replace(data, train=cut), settings, checkpoint=sys.argv[1], progress=True)
+data = replace(data, train=cut)
+def stop(done, total):
+    if done == 250 + 2 * 83:
+        raise KeyboardInterrupt
+
+
+if processes.count() > 1:  # stopped within the second epoch, and gone on from there
+    try:
+        train(copy.deepcopy(model), data, settings, checkpoint=sys.argv[1], save_every=2, on_batch=stop)
+    except KeyboardInterrupt:
+        pass
+history = train(model, data, settings, checkpoint=sys.argv[1], progress=True)
 found = evaluate(model, data.test, batch_size=59)  # the last batch leaves a process with nothing
 if processes.rank() == 0:
     print(json.dumps([history.drop(columns="seconds").to_dict("list"), found.correct, found.loss]))
@@ -63,6 +74,7 @@ def test_two_processes_learn_what_one_learns(tmp_path):
     assert [run.returncode for run in runs] == [0, 0], said
     lines = [out.strip().splitlines() for out, _ in said]
     assert ["epoch" in line for line in lines[1][:-1]] == [True, True]  # the first one alone prints
+    assert lines[1][0] == "  1 of 2 epochs and 2 batches were done before"
     (one, correct, loss), (two, also, same) = (json.loads(line[-1]) for line in lines)
     for column in one:
         assert two[column] == pytest.approx(one[column], rel=1e-5), column

@@ -64,15 +64,19 @@ def noise(n: int, device: str) -> DataSplits:
     return DataSplits("noise", split, few, few, tuple("0123456789"), "noise")
 
 
+def load(data: DataSplits, batch_size: int, device: str) -> DataLoader:
+    """The usual loader, with the augmentation of the paper."""
+    mean, std = data.normalization
+    steps = [v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip(), v2.ToImage()]
+    transform = v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
+    return DataLoader(Pictures(data.train, transform), batch_size, shuffle=True, num_workers=WORKERS[device])
+
+
 def rows(pairs: int, device: str = "cpu") -> Iterator[dict[str, object]]:
     n = IMAGES[device]
     data = noise(n, device)
-    split = data.train
-    mean, std = split.normalization
-    steps = [v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip(), v2.ToImage()]
-    transform = v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
     plain = TrainSettings(epochs=1, lr=0.01, milestones=())
-    loader = DataLoader(Pictures(split, transform), plain.batch_size, shuffle=True, num_workers=WORKERS[device])
+    loader = load(data, plain.batch_size, device)
     for name in ("resnet20", "resnet56", "resnet110", "vgg16"):
         torch.manual_seed(0)
         model = load_model(name).to(device)

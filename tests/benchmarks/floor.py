@@ -6,7 +6,7 @@ operations, bytes: of one step (forward, backward, optimiser) at the paper's bat
 as torch runs it; a multiply-add is two operations, and an operator reads each input and writes each output once.
 matrix_bytes: those of convolutions and linear layers alone, as if all between them were fused into them.
 floor: for each operator the longer of operations / peak and bytes / bandwidth, summed; fused_floor: of convolutions and
-linear layers alone. peak: of a large matrix product in the same precision. bandwidth: of copying a large tensor.
+linear layers alone. plain_step: of a DataLoader loop (float32, eager). peak: of a large matrix product in the same precision. bandwidth: of copying a large tensor.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from bench_training import noise
+from bench_training import load, noise, theirs
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -108,7 +108,13 @@ def rows(device: str) -> Iterator[dict[str, object]]:
     ways = [fast, replace(fast, precision="bfloat16")]
     if device == "cuda":
         ways.append(replace(ways[1], compile=True))
+    loader = load(data, fast.batch_size, device)
     for name in ("resnet56", "resnet110", "vgg16"):
+        plain = load_model(name).to(device)
+        theirs(plain, loader, fast, device)  # warms up
+        start = time.perf_counter()
+        theirs(plain, loader, fast, device)
+        plain_step = (time.perf_counter() - start) / len(loader)
         for settings in ways:
             model = load_model(name).to(device, memory_format=torch.channels_last)
             peak, bandwidth = ceilings[settings.precision], ceilings["bytes"]
@@ -134,8 +140,10 @@ def rows(device: str) -> Iterator[dict[str, object]]:
                 "floor_ms": round(1000 * floor, 3),
                 "fused_floor_ms": round(1000 * fused, 3),
                 "step_ms": round(1000 * step, 3),
+                "plain_step_ms": round(1000 * plain_step, 3),
                 "over_floor": round(step / floor, 2),
                 "over_fused_floor": round(step / fused, 2),
+                "plain_over_ours": round(plain_step / step, 2),
                 "epoch_s": round(step * EPOCH / settings.batch_size, 2),
             }
 
