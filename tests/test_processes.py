@@ -74,7 +74,7 @@ def test_two_processes_learn_what_one_learns(tmp_path):
     assert [run.returncode for run in runs] == [0, 0], said
     lines = [out.strip().splitlines() for out, _ in said]
     assert ["epoch" in line for line in lines[1][:-1]] == [True, True]  # the first one alone prints
-    assert lines[1][0] == "  1 of 2 epochs and 2 batches were done before"
+    assert lines[1][0] == "1 of 2 epochs and 2 batches were done before"
     (one, correct, loss), (two, also, same) = (json.loads(line[-1]) for line in lines)
     for column in one:
         assert two[column] == pytest.approx(one[column], rel=1e-5), column
