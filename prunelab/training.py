@@ -208,8 +208,8 @@ def train(
             if on_epoch:
                 on_epoch(at.rows[-1])
     except KeyboardInterrupt:
-        kept = f"{path} holds the last one; the same call goes on from there"
-        kept = kept if path and at.rows else "nothing was saved"
+        saved = path is not None and path.exists()
+        kept = f"{path} holds what was saved last; the same call goes on from there" if saved else "nothing was saved"
         raise KeyboardInterrupt(f"stopped after {len(at.rows)} of {settings.epochs} epochs; {kept}") from None
     if at.best:
         load_tensors(model, at.best)

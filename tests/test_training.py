@@ -198,7 +198,7 @@ def test_batches_are_reported_and_may_stop_it(few_digits, tmp_path):
         if len(seen) == 6:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt, match=r"stopped after 1 of 3 epochs; .* holds the last one"):
+    with pytest.raises(KeyboardInterrupt, match=r"stopped after 1 of 3 epochs; .* holds what was saved last"):
         train(load_model("resnet20"), few_digits, QUICK, checkpoint=tmp_path / "c", on_batch=stop)
     assert seen == [(64 * i, 3 * 256) for i in range(1, 7)]
     with pytest.raises(KeyboardInterrupt, match="stopped after 0 of 3 epochs; nothing was saved"):
