@@ -57,7 +57,7 @@ bench: $(READY) ## time us beside what one would otherwise use
 
 gpu-bench: $(READY) ## on a GPU: training and sensitivity, the floor of a step, trainings side by side
 	$(BIN)/python tests/benchmarks training sensitivity --device cuda
-	$(BIN)/python tests/benchmarks/floor.py --device cuda
+	$(BIN)/python tests/benchmarks/floor.py --device cuda --compiled
 	$(BIN)/python tests/benchmarks/side_by_side.py --device cuda --counts 1 2 4 8
 
 docs: $(READY) ## build the site in build/docs: README, notebooks as stored, API; runs and fetches nothing

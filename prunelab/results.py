@@ -23,11 +23,11 @@ def gather_rows(rows: pd.DataFrame, path: str | Path) -> pd.DataFrame:
 
 
 def read_rows(*paths: str | Path) -> pd.DataFrame:
-    """The rows of several CSVs of results, each once; an empty frame when none of them exists."""
+    """The rows of several CSVs of results, the last of equal runs; an empty frame when none of them exists."""
     frames = [pd.read_csv(path) for path in paths if Path(path).exists()]
     if not frames:
         return pd.DataFrame(columns=[*KEY, "weights", "test_accuracy", "flops", "params"])
-    return pd.concat(frames, ignore_index=True).drop_duplicates([*KEY, "weights"]).reset_index(drop=True)
+    return pd.concat(frames, ignore_index=True).drop_duplicates(KEY, keep="last").reset_index(drop=True)
 
 
 def append_line(path: Path, about: Mapping[str, Any], row: Mapping[str, Any]) -> None:

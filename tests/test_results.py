@@ -19,6 +19,11 @@ def test_rows_replace_those_of_the_same_run(tmp_path):
     assert len(rows) == 3
     assert rows.set_index(["kind", "seed"]).loc[("retrained", 0), "test_accuracy"] == 0.85
     assert read_rows(tmp_path / "none.csv").empty
+    run = tmp_path / "run.csv"  # the same, run again, to other weights: not a second sample
+    gather_rows(pd.DataFrame([row("retrained", 0, 0.86, weights="other")]), run)
+    rows = read_rows(path, run)
+    assert len(rows) == 3
+    assert rows.set_index(["kind", "seed"]).loc[("retrained", 0), "test_accuracy"] == 0.86
 
 
 def test_beside_the_paper():

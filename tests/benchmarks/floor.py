@@ -1,12 +1,15 @@
 """How near a training step is to what the hardware allows: operations and bytes, counted, over two measured ceilings.
 
-    python tests/benchmarks/floor.py [--device cuda]      # rows go into data/results/speed.csv
+    python tests/benchmarks/floor.py [--device cuda] [--compiled] [--networks resnet56 ...]
+
+Rows go into data/results/speed.csv, in place of those of the same network, processor and settings.
 
 operations, bytes: of one step (forward, backward, optimiser) at the paper's batch of 128, counted operator by operator
 as torch runs it; a multiply-add is two operations, and an operator reads each input and writes each output once.
 matrix_bytes: those of convolutions and linear layers alone, as if all between them were fused into them.
 floor: for each operator the longer of operations / peak and bytes / bandwidth, summed; fused_floor: of convolutions and
-linear layers alone. plain_step: of a DataLoader loop (float32, eager). peak: of a large matrix product in the same precision. bandwidth: of copying a large tensor.
+linear layers alone. plain_step: of a DataLoader loop (float32, eager). peak: of a large matrix product or a 3×3 convolution of 256 channels, in the same
+precision. bandwidth: of copying a large tensor.
 """
 
 import argparse
@@ -93,23 +96,29 @@ def measure_ceilings(device: str) -> dict[str, float]:
     n, floats, _ = SIZES[device]
     found = {}
     for precision in ("float32", "bfloat16"):
-        a, b = (torch.randn(n, n, device=device).to(getattr(torch, precision)) for _ in range(2))
-        found[precision] = 2 * n**3 / time_it(lambda a=a, b=b: a @ b, device)
+        dtype = getattr(torch, precision)
+        a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+        conv = nn.Conv2d(256, 256, 3, padding=1, bias=False).to(device, dtype, memory_format=torch.channels_last)
+        maps = torch.randn(n // 16, 256, 8, 8, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            product = 2 * n**3 / time_it(lambda a=a, b=b: a @ b, device)
+            convolution = 2 * maps.numel() * 9 * 256 / time_it(lambda c=conv, x=maps: c(x), device)
+        found[precision] = max(product, convolution)
     source = torch.zeros(floats, device=device)
     target = torch.ones_like(source)
     found["bytes"] = 2 * floats * 4 / time_it(lambda: target.copy_(source), device)
     return found
 
 
-def rows(device: str) -> Iterator[dict[str, object]]:
+def rows(device: str, names: list[str], compiled: bool) -> Iterator[dict[str, object]]:
     ceilings = measure_ceilings(device)
     data = noise(SIZES[device][2], device)
     fast = TrainSettings(epochs=3, lr=0.01, milestones=(), channels_last=True, compile=False)
     ways = [fast, replace(fast, precision="bfloat16")]
-    if device == "cuda":
+    if compiled:
         ways.append(replace(ways[1], compile=True))
     loader = load(data, fast.batch_size, device)
-    for name in ("resnet56", "resnet110", "vgg16"):
+    for name in names:
         plain = load_model(name).to(device)
         theirs(plain, loader, fast, device)  # warms up
         start = time.perf_counter()
@@ -123,7 +132,7 @@ def rows(device: str) -> Iterator[dict[str, object]]:
                 for matrix, operations, size in count_step(model, settings, device)
             ]
             seconds = train(load_model(name), data, settings)["seconds"].iloc[1:].min()  # the first one warms up
-            step = seconds / -(-len(data.train) // settings.batch_size)
+            step = float(seconds) / -(-len(data.train) // settings.batch_size)
             floor, fused = (sum(f[3] for f in found if f[0] or not only) for only in (False, True))
             yield {
                 "network": name,
@@ -151,9 +160,11 @@ def rows(device: str) -> Iterator[dict[str, object]]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--networks", nargs="+", default=["resnet56", "resnet110", "vgg16"])
+    parser.add_argument("--compiled", action="store_true", help="also by torch.compile, which takes minutes to begin")
     given = parser.parse_args()
     before = pd.read_csv(SPEED) if SPEED.exists() else pd.DataFrame(columns=KEY)
-    for row in rows(given.device):
+    for row in rows(given.device, given.networks, given.compiled):
         print(row, flush=True)
         before = pd.concat([before, pd.DataFrame([row])], ignore_index=True).drop_duplicates(KEY, keep="last")
         write_whole(SPEED, before.to_csv(index=False))  # as they come: the whole takes a while
