@@ -190,6 +190,12 @@ def train(
             print(f"  {len(at.rows)} of {settings.epochs} epochs{within} were done before", flush=True)
     elif processes.count() > 1:
         load_tensors(model, processes.from_first(lambda: {k: t.cpu() for k, t in model.state_dict().items()}))
+    for (
+        parameter,
+        state,
+    ) in optimizer.state.items():  # momentum lies in memory as its weight does: fused steps ask for it
+        if isinstance(momentum := state.get("momentum_buffer"), Tensor):
+            state["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
     compiled = settings.compile if settings.compile is not None else _compiles(settings, data.device)
     forward = torch.compile(model, dynamic=False) if compiled else model
 

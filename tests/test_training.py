@@ -147,6 +147,22 @@ def test_an_optimizer_goes_on(few_digits):
         train(parts, few_digits, settings, optimizer=torch.optim.Adam(parts.parameters()))
 
 
+def test_momentum_lies_as_its_weights_do(few_digits, tmp_path):
+    settings = replace(QUICK, epochs=2, channels_last=True)
+    model, path = fresh(), tmp_path / "c"
+    with pytest.raises(Stop):
+        train(model, few_digits, settings, checkpoint=path, save_every=1, on_batch=_stop)
+    for source in (path, None):  # once as it was read, once as it was given
+        optimizer = make_optimizer(model, settings)
+        if source is None:
+            for parameter in model.parameters():
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros(parameter.shape)
+        with pytest.raises(Stop):
+            train(model, few_digits, settings, checkpoint=source, optimizer=optimizer, on_batch=_stop)
+        assert all(state["momentum_buffer"].stride() == p.stride() for p, state in optimizer.state.items())
+        assert model.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_a_checkpoint_from_before_a_setting_existed(few_digits, tmp_path):
     one = replace(QUICK, epochs=1)
     train(fresh(), few_digits, one, checkpoint=tmp_path / "c")
@@ -185,6 +201,10 @@ def test_interrupting_says_how_to_resume(few_digits, tmp_path):
 
 def _interrupt(done, total):
     raise KeyboardInterrupt
+
+
+def _stop(done, total):
+    raise Stop
 
 
 def test_batches_are_reported_and_may_stop_it(few_digits, tmp_path):
