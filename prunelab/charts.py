@@ -303,6 +303,8 @@ def latency(measured: pd.DataFrame) -> alt.FacetChart:
 def learning_curves(history: pd.DataFrame) -> alt.FacetChart:
     """Accuracy by epoch on train, validation and test, a panel for each training. `Experiment.history` in."""
     columns = {"train_accuracy": "train", "val_accuracy": "validation", "test_accuracy": "test"}
+    if "step" in history:  # each step of a schedule goes on where the one before ended
+        history = history.assign(epoch=history.groupby("kind").cumcount() + 1)
     long = history.rename(columns=columns).melt(["kind", "epoch"], list(columns.values()), "split", "accuracy").round(4)
     last = int(history["epoch"].max())
     ticks = list(range(1, last + 1, -(-last // 8)))

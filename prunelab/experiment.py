@@ -24,8 +24,8 @@ from prunelab.graph import ChannelGraph, trace
 from prunelab.latency import measure_latency
 from prunelab.models import initialise, load_model
 from prunelab.plan import PruningPlan, make_plan
-from prunelab.recipe import PruneRecipe, Recipe, dump_recipe, load_recipe
-from prunelab.results import append_line, gather_rows, read_log, read_rows
+from prunelab.recipe import PruneRecipe, Recipe, check_recipe, dump_recipe, load_recipe
+from prunelab.results import append_line, find_unlogged, gather_rows, read_log, read_rows
 from prunelab.schedule import find_ratios, make_steps
 from prunelab.sensitivity import measure_sensitivity
 from prunelab.surgery import prune, prune_optimizer
@@ -78,7 +78,7 @@ class Experiment:
                 f"{classes}; set model.num_classes={classes}, or give other data"
             )
         self._networks: dict[str, nn.Module] = {}
-        self._histories: dict[str, pd.DataFrame] = {}
+        self._histories: list[pd.DataFrame] = []
         self._optimizer: SGD | None = None  # of the baseline's training
         if self.recipe.prune is not None:
             self._plan(self.graph, self.recipe.prune.all_ratios)  # a wrong layer is said before anything is trained
@@ -94,7 +94,7 @@ class Experiment:
 
     def _claim_folder(self) -> None:
         about = {
-            "recipe": dump_recipe(self.recipe),
+            "recipe": _comparable(self.recipe),
             "seed": self.seed,
             "data": self.data.fingerprint,
             "normalization": [list(values) for values in self.data.normalization],
@@ -103,9 +103,7 @@ class Experiment:
         before = processes.from_first(lambda: path.read_text(encoding="utf-8") if path.exists() else "")
         if before:
             made = json.loads(before)
-            made["recipe"] = dump_recipe(
-                Recipe.model_validate(made["recipe"])
-            )  # settings that came later: as now by default
+            made["recipe"] = _comparable(check_recipe(made["recipe"], f"{path} is of another version: its recipe"))
             odd = _differences(made, about)
             if odd:
                 raise ValueError(
@@ -209,10 +207,8 @@ class Experiment:
         return self._networks[kind]
 
     def history(self) -> pd.DataFrame:
-        """The epochs of all trainings so far, with a column `kind`."""
-        if not self._histories:
-            return pd.DataFrame()
-        return pd.concat([h.assign(kind=kind) for kind, h in self._histories.items()], ignore_index=True)
+        """The epochs of all trainings so far, with columns `kind` and `step` (of a schedule, from 1; 0 without)."""
+        return pd.concat(self._histories, ignore_index=True) if self._histories else pd.DataFrame()
 
     def log(self) -> pd.DataFrame:
         """Every epoch logged so far, as in `history`: also of a run that another process is still at."""
@@ -299,20 +295,24 @@ class Experiment:
         return make_plan(graph, ratios, data=self.data, seed=self.seed, **how)
 
     def _prune_in_steps(self, recipe: PruneRecipe, settings: TrainSettings) -> nn.Module:
-        model, optimizer = self.baseline(), self._optimizer
-        steps = make_steps(
-            self.graph, recipe.all_ratios, recipe.schedule, rounds=recipe.rounds, rounding=recipe.rounding
-        )
+        baseline, optimizer = self.baseline(), self._optimizer
+        how: dict[str, Any] = {"schedule": recipe.schedule, "rounds": recipe.rounds}
+        steps = make_steps(self.graph, recipe.all_ratios, **how, rounding=recipe.rounding) or [{}]
+        model = baseline
         for i, step in enumerate(steps, 1):
             graph = trace(model, torch.zeros(self.data.image_shape))
             plan = self._plan(graph, find_ratios(graph, step))
-            if all(len(kept) == len(graph.numbers[name]) for name, kept in plan.keep.items()):
-                continue  # all of it stays, for a width that `align` likes
+            whole = all(len(kept) == len(graph.numbers[name]) for name, kept in plan.keep.items())
+            if whole and (i < len(steps) or model is not baseline):
+                continue  # nothing goes, for a width that `align` likes
             small = prune(model, plan, graph=graph)
             optimizer = self._carry_over(optimizer, model, small)
             print(f"{i} of {len(steps)}: {', '.join(step) if len(step) == 1 else 'all layers'}", flush=True)
-            optimizer = self._train("retrained", small, settings, self.folder / f"retrain-{i}.safetensors", optimizer)
+            checkpoint = self.folder / f"retrain-{i}.safetensors"
+            optimizer = self._train("retrained", small, settings, checkpoint, optimizer, step=i)
             model = small
+        plan = model.pruning_plan  # type: ignore[assignment]
+        model.pruning_plan = replace(plan, settings={**plan.settings, "ratios": recipe.all_ratios, **how})  # type: ignore[assignment]
         return model
 
     def _carry_over(self, optimizer: SGD | None, model: nn.Module, small: nn.Module) -> SGD | None:
@@ -320,17 +320,20 @@ class Experiment:
         return None if optimizer is None else prune_optimizer(optimizer, model, small)
 
     def _train(
-        self, kind: str, model: nn.Module, settings: TrainSettings, checkpoint: Path, optimizer: SGD | None = None
-    ) -> SGD:
+        self, kind: str, model: nn.Module, settings: TrainSettings, checkpoint: Path, optimizer: SGD | None = None,
+        *, step: int = 0,
+    ) -> SGD:  # fmt: skip
         print(f"{kind}: {settings.epochs} epochs on {self.data.name} ({self.device})", flush=True)
-        log = partial(append_line, self.folder / "log.jsonl", {"kind": kind, "file": checkpoint.name})
-        settings = replace(settings, seed=self.seed)
+        log = partial(append_line, self.folder / "log.jsonl", {"kind": kind, "step": step})
+        settings = replace(settings, seed=self.seed + 1_000_003 * step)  # each step with shuffles and crops of its own
         model.to(self.device)
         optimizer = optimizer or make_optimizer(model, settings)
         history = train(
             model, self.data, settings, optimizer=optimizer, checkpoint=checkpoint, progress=True, on_epoch=log
         )
-        self._histories[kind] = pd.concat([self._histories.get(kind, history[:0]), history], ignore_index=True)
+        for row in find_unlogged(self.folder, kind, step, history):
+            log(row)  # it was killed between keeping an epoch and logging it
+        self._histories.append(history.assign(kind=kind, step=step))
         write_whole(self.folder / "history.csv", self.history().to_csv(index=False))
         return optimizer
 
@@ -350,10 +353,11 @@ class Experiment:
     def _row(self, kind: str, model: nn.Module) -> dict[str, Any]:
         plan = None if kind == "baseline" else getattr(model, "pruning_plan", None)
         cost = total_cost(self.graph, plan, shortcuts=self.recipe.shortcuts)
-        history = self._histories.get(kind)
+        history = pd.concat([h for h in self._histories if h["kind"].eq(kind).all()] or [pd.DataFrame()])
         val, test = (evaluate(model, split) for split in (self.data.val, self.data.test))
-        trained = history is not None and len(history) > 0
-        best = {f"{s}_accuracy_best": history[f"{s}_accuracy"].max() if trained else None for s in ("val", "test")}  # type: ignore[index]
+        trained = len(history) > 0
+        last = history[history["step"] == history["step"].max()] if trained else history  # those before it were larger
+        best = {f"{s}_accuracy_best": last[f"{s}_accuracy"].max() if trained else None for s in ("val", "test")}
         return {
             "recipe": self.recipe.name,
             "paper": self.recipe.paper,
@@ -362,7 +366,7 @@ class Experiment:
             "dataset": self.data.name,
             "seed": self.seed,
             "start": Path(self.recipe.model.weights).name if self.recipe.model.weights else "trained",
-            "epochs": len(history) if trained else 0,  # type: ignore[arg-type]
+            "epochs": len(history),
             "n_test": test.total,
             "test_accuracy": test.accuracy,
             "n_val": val.total,
@@ -371,11 +375,20 @@ class Experiment:
             **{name: int(cost.loc["after", name]) for name in ("flops", "params", "params_all")},  # type: ignore[arg-type]
             "flops_removed": 1 - cost.loc["after", "flops"] / cost.loc["before", "flops"],  # type: ignore[operator]
             "params_removed": 1 - cost.loc["after", "params"] / cost.loc["before", "params"],  # type: ignore[operator]
-            "seconds": history["seconds"].sum() if trained else 0,  # type: ignore[index]
+            "seconds": history["seconds"].sum() if trained else 0,
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
             "processes": processes.count(),
             "torch": torch.__version__,
         }
+
+
+def _comparable(recipe: Recipe) -> dict[str, Any]:
+    """What makes a run another one: not whether torch compiles it."""
+    values = dump_recipe(recipe)
+    for part in ("baseline", "retrain"):
+        if values[part] is not None:
+            del values[part]["compile"]
+    return values
 
 
 def _differences(before: Any, now: Any, where: str = "") -> list[str]:

@@ -105,10 +105,15 @@ def load_recipe(name_or_path: str | Path, changes: Iterable[str] = ()) -> Recipe
     content = _read(name_or_path)
     for change in changes:
         _change(content, change)
+    return check_recipe(content, f"recipe {str(name_or_path)!r}")
+
+
+def check_recipe(content: Mapping[str, Any], what: str) -> Recipe:
+    """The recipe of plain JSON values, such as `dump_recipe` returns; ValueError begins with `what`."""
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise ValueError(f"recipe {str(name_or_path)!r}: {_explain(error)}") from None
+        raise ValueError(f"{what}: {_explain(error)}") from None
 
 
 def dump_recipe(recipe: Recipe) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from prunelab import processes
@@ -54,8 +55,19 @@ def read_log(folder: str | Path) -> pd.DataFrame:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
             continue
-    frame = pd.DataFrame(rows)
-    return frame.drop_duplicates(["file", "epoch"], keep="last").reset_index(drop=True) if len(frame) else frame
+    frame = pd.DataFrame(rows, columns=None if rows else ["kind", "step", "epoch"])
+    frame = frame.drop_duplicates(["kind", "step", "epoch"], keep="last")
+    training = frame.groupby(["kind", "step"], sort=False).ngroup()  # in the order in which they began
+    return frame.iloc[np.lexsort((frame["epoch"], training))].reset_index(drop=True)
+
+
+def find_unlogged(folder: str | Path, kind: str, step: int, history: pd.DataFrame) -> list[dict[str, Any]]:
+    """The epochs of a training that its log lacks."""
+    path = Path(folder) / "log.jsonl"
+    log = read_log(folder) if path.exists() else pd.DataFrame(columns=["kind", "step", "epoch"])
+    known = log[(log["kind"] == kind) & (log["step"] == step)]["epoch"]
+    rows: list[dict[Any, Any]] = history.to_dict("records")
+    return [row for row in rows if row["epoch"] not in set(known)]
 
 
 def paper_dir() -> Path:

@@ -1,8 +1,10 @@
 """Learning: baselines, retraining and scratch rows by one function, stopped and resumed at will."""
 
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,7 +38,7 @@ class TrainSettings:
     augment: bool = True
     precision: str = "float32"  # or bfloat16: autocast
     channels_last: bool = False
-    compile: bool | None = None  # by torch.compile: slow to begin, so None is for 20 epochs or more on a GPU
+    compile: bool | None = None  # by torch.compile; None: 20 epochs or more on a GPU, not under torchrun
     patience: int | None = None  # stop after so many epochs without a better validation accuracy
     seed: int = 0
 
@@ -47,7 +49,7 @@ class TrainSettings:
             value = getattr(self, name)
             if not isinstance(value, int) or value < smallest:
                 raise ValueError(f"{name} must be a whole number of at least {smallest}, not {value!r}")
-        if self.patience is not None and (not isinstance(self.patience, int) or self.patience < 1):
+        if self.patience is not None and (type(self.patience) is not int or self.patience < 1):
             raise ValueError(f"patience must be a whole number of epochs, 1 or more, or None; not {self.patience!r}")
         if not self.lr > 0:
             raise ValueError(f"lr must be above 0, not {self.lr!r}")
@@ -121,7 +123,7 @@ def evaluate(
 
 
 def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.SGD:
-    """What `train` uses: SGD with the momentum and the weight decay of the settings, fused on a GPU."""
+    """What `train` uses: SGD with the momentum and the weight decay of the settings, fused if the model is on a GPU."""
     fused = next(model.parameters()).is_cuda
     return torch.optim.SGD(
         model.parameters(), settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=fused
@@ -159,12 +161,13 @@ def train(
 
     Columns: epoch (from 1), lr, train_loss, train_accuracy, val_loss, val_accuracy, test_loss,
     test_accuracy, seconds. The weights are those of the last epoch; with `settings.patience`, which stops early,
-    those of the best one on validation. Nothing is chosen on test.
+    those of the best one on validation, and the optimizer starts anew. Nothing is chosen on test.
 
-    optimizer: one to go on with, from `make_optimizer` and `prune_optimizer`: its momentum is kept, and rates are
-        those of the settings. None starts a new one.
+    optimizer: one to go on with, from `make_optimizer` and `prune_optimizer`. What it has gathered is kept; its rate,
+        momentum and weight decay become those of the settings. None starts a new one.
     checkpoint: a file written whole after each epoch, and within one after each `save_every` batches. Called again
-        with it, training goes on where it stopped, to the same weights bit for bit on a CPU; a finished one only loads.
+        with it, training goes on where it stopped, in one process on a CPU to the same weights bit for bit; a finished
+        one only loads.
     progress: a bar, and a printed line for each epoch. on_epoch: called with each new row. on_batch: called with
         (images done, images in all epochs) after each batch. What they raise stops the training; a
         KeyboardInterrupt then says what was kept.
@@ -177,6 +180,8 @@ def train(
     progress = progress and processes.rank() == 0
     if settings.channels_last:
         model.to(memory_format=torch.channels_last)
+    if save_every < 1:
+        raise ValueError(f"save_every must be a whole number of batches, 1 or more, not {save_every!r}")
     if settings.compile and processes.count() > 1:
         raise ValueError("compile=True is for one process; leave it out under torchrun")
     optimizer = optimizer or make_optimizer(model, settings)
@@ -196,8 +201,10 @@ def train(
     ) in optimizer.state.items():  # momentum lies in memory as its weight does: fused steps ask for it
         if isinstance(momentum := state.get("momentum_buffer"), Tensor):
             state["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
-    compiled = settings.compile if settings.compile is not None else _compiles(settings, data.device)
-    forward = torch.compile(model, dynamic=False) if compiled else model
+    forward: Callable[[Tensor], Tensor] = model
+    if settings.compile if settings.compile is not None else _pays_to_compile(settings, data.device):
+        torch.compiler.reset()  # after some networks in one process, torch would compile no more
+        forward = torch.compile(model, dynamic=False)
 
     def save() -> None:
         if path is not None:
@@ -219,6 +226,7 @@ def train(
         raise KeyboardInterrupt(f"stopped after {len(at.rows)} of {settings.epochs} epochs; {kept}") from None
     if at.best:
         load_tensors(model, at.best)
+        optimizer.state.clear()  # its momentum was that of the last epoch
         if progress:
             print(f"  the weights are those of epoch {_best(at.rows) + 1}, the best on validation", flush=True)
     model.eval()
@@ -305,9 +313,10 @@ def _is_stale(rows: list[dict[str, Any]], patience: int | None) -> bool:
     return patience is not None and bool(rows) and len(rows) - 1 - _best(rows) >= patience
 
 
-def _compiles(settings: TrainSettings, device: torch.device) -> bool:
-    """Compiling takes a minute or two, which a long run on a GPU wins back."""
-    return device.type == "cuda" and settings.epochs >= LONG and processes.count() == 1
+def _pays_to_compile(settings: TrainSettings, device: torch.device) -> bool:
+    """A long run on a GPU wins back the minute or two that it takes, where there is what compiling needs."""
+    able = find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
+    return device.type == "cuda" and settings.epochs >= LONG and processes.count() == 1 and able
 
 
 def _check_optimizer(optimizer: torch.optim.SGD, model: nn.Module, settings: TrainSettings) -> None:
@@ -348,4 +357,7 @@ def _plain(settings: TrainSettings) -> dict[str, Any]:
 def _identity(settings: TrainSettings, data: DataSplits) -> dict[str, Any]:
     """What a checkpoint must agree with to go on from it."""
     normalization = [list(values) for values in data.normalization]
-    return {**_plain(settings), "data": data.fingerprint, "normalization": normalization}
+    about = {
+        key: value for key, value in _plain(settings).items() if key != "compile"
+    }  # how it runs, not what it learns
+    return {**about, "data": data.fingerprint, "normalization": normalization}

@@ -38,7 +38,7 @@ def test_replay_leaves_rows_and_files_and_does_nothing_twice(recipe, few_digits,
     assert log[["kind", "epoch", "train_loss"]].equals(history[["kind", "epoch", "train_loss"]])
     (folder / "log.jsonl").write_text((folder / "log.jsonl").read_text() + '{"kind": "ret')  # as it is being written
     assert read_log(folder).equals(log)
-    append_line(folder / "log.jsonl", {"kind": "retrained", "file": "more"}, {"epoch": 1})  # after a kill
+    append_line(folder / "log.jsonl", {"kind": "retrained", "step": 1}, {"epoch": 1})  # after a kill
     assert len(read_log(folder)) == len(log) + 1
     small = load_pruned(folder / "pruned.safetensors")
     row = rows.set_index("kind").loc["retrained"]
@@ -94,9 +94,10 @@ def test_other_schedules_end_at_the_same_widths_and_carry_momentum(few_digits, t
         "scratch=null",
         *(f"prune.{key}={value}" for key, value in yaml.safe_load(schedule).items()),
     ]
-    momentum = []
+    momentum, seeds = [], []
 
     def watch(model, data, settings, *, optimizer, **options):
+        seeds.append(settings.seed)
         states = [optimizer.state[p].get("momentum_buffer") for p in model.parameters() if p in optimizer.state]
         momentum.append(
             [tuple(buffer.shape) == tuple(p.shape) for buffer, p in zip(states, model.parameters(), strict=False)]
@@ -111,7 +112,26 @@ def test_other_schedules_end_at_the_same_widths_and_carry_momentum(few_digits, t
     assert len(momentum) == 1 + steps
     assert momentum[0] == []  # the baseline starts anew
     assert all(len(shapes) == len(list(small.parameters())) and all(shapes) for shapes in momentum[1:])
-    assert run.report().set_index("kind").loc["retrained", "epochs"] == steps
+    assert len(set(seeds)) == 1 + steps  # other shuffles in each
+    row = run.report().set_index("kind").loc["retrained"]
+    assert row["epochs"] == steps
+    last = run.history().iloc[-1]
+    assert row["test_accuracy_best"] == last["test_accuracy"] == row["test_accuracy"]  # of the smallest network alone
+    assert last["step"] == steps
+    assert run.plan().settings["ratios"] == {"conv_2": 0.1, "conv_4": 0.05}
+    (tmp_path / "digits-quick-0" / "log.jsonl").unlink()  # what a kill kept from being logged
+    again = Experiment(load_recipe("digits-quick", changes), data=few_digits, device="cpu", out=tmp_path)
+    again.retrained()
+    assert len(again.log()) == len(again.history()) == 2 + steps
+
+
+@pytest.mark.parametrize("schedule", ["layer by layer", "filter by filter"])
+def test_a_schedule_in_which_nothing_goes(few_digits, tmp_path, schedule):
+    nothing = ["prune.ratios={conv_2: 0.05}", "prune.rounding=floor", f"prune.schedule={schedule}", "scratch=null"]
+    run = Experiment(load_recipe("digits-quick", [*SHORT, *nothing]), data=few_digits, device="cpu", out=tmp_path)
+    run.retrained()
+    assert not any(run.plan().removed.values())
+    assert list(run.report()["kind"]) == ["baseline", "pruned", "retrained"]
 
 
 def test_a_run_from_before_a_setting_existed_goes_on(recipe, few_digits, tmp_path):
@@ -119,8 +139,13 @@ def test_a_run_from_before_a_setting_existed_goes_on(recipe, few_digits, tmp_pat
     path = tmp_path / "digits-quick-0" / "run.json"
     about = json.loads(path.read_text())
     del about["recipe"]["prune"]["rounds"], about["recipe"]["baseline"]["patience"]
+    about["recipe"]["baseline"]["compile"] = False  # how it runs, not what it learns
     path.write_text(json.dumps(about))
     Experiment(recipe, data=few_digits, device="cpu", out=tmp_path)
+    about["recipe"]["baseline"]["warmup"] = 5
+    path.write_text(json.dumps(about))
+    with pytest.raises(ValueError, match=r"is of another version: its recipe: unknown key 'baseline.warmup'"):
+        Experiment(recipe, data=few_digits, device="cpu", out=tmp_path)
 
 
 def test_another_run_in_the_same_folder_is_refused(recipe, few_digits, tmp_path):

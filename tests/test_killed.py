@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from prunelab.results import read_log
+
 HERE = Path(__file__).parent
 KILLS = int(os.environ.get("PRUNELAB_KILLS", "3"))
 TIMES = ["seconds", "latency_ms"]
@@ -48,27 +50,32 @@ def read(out: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(out / "digits-quick-0" / name).drop(columns=TIMES, errors="ignore")
 
 
+def check(killed: Path, whole: Path) -> None:
+    for name in ("rows.csv", "history.csv"):
+        pd.testing.assert_frame_equal(read(killed, name), read(whole, name), check_exact=True)
+    logs = [read_log(out / "digits-quick-0").drop(columns="seconds") for out in (killed, whole)]
+    pd.testing.assert_frame_equal(*logs, check_exact=True)
+    hashes = read(killed, "rows.csv")["weights"]
+    assert hashes.nunique() == len(hashes) == 4
+    names = [sorted(os.listdir(out / "digits-quick-0")) for out in (killed, whole)]
+    assert [name for name in names[0] if not name.startswith(".")] == names[1]
+
+
 def test_killed_at_any_moment(tmp_path):
-    assert run(tmp_path / "whole")[-1] == "done\n"
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    assert run(whole)[-1] == "done\n"
     chance = random.Random(KILLS)
     kills = 0
     for _ in range(10 * KILLS):
         wanted = {"lines": chance.randint(1, 20), "seconds": chance.uniform(0, 1)} if kills < KILLS else {}
-        lines = run(tmp_path / "killed", **wanted)
+        lines = run(killed, **wanted)
         if lines[-1] != "done\n":
             kills += 1
-            print(
-                f"kill {kills}: {' / '.join(line.strip() for line in lines if not line.startswith('  '))}: {lines[-1]}",
-                end="",
-            )
-        elif wanted:  # before all the kills: once more from the beginning
-            shutil.rmtree(tmp_path / "killed")
-        else:
+            where = " / ".join(line.strip() for line in lines if not line.startswith("  "))
+            print(f"kill {kills}: {where}: {lines[-1].strip()}")
+            continue
+        check(killed, whole)
+        if not wanted:
             break
+        shutil.rmtree(killed)  # done before all the kills: once more from the beginning
     assert (kills, lines[-1]) == (KILLS, "done\n")
-    for name in ("rows.csv", "history.csv"):
-        pd.testing.assert_frame_equal(read(tmp_path / "killed", name), read(tmp_path / "whole", name), check_exact=True)
-    hashes = read(tmp_path / "killed", "rows.csv")["weights"]
-    assert hashes.nunique() == len(hashes) == 4
-    names = [sorted(os.listdir(tmp_path / out / "digits-quick-0")) for out in ("killed", "whole")]
-    assert [name for name in names[0] if not name.startswith(".")] == names[1]

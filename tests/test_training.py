@@ -119,7 +119,9 @@ def test_patience_stops_and_takes_the_best_on_validation(few_digits, tmp_path):
 
     settings = replace(QUICK, epochs=12, lr=0.3, patience=2)
     model = fresh()
-    history = train(model, few_digits, settings)
+    optimizer = make_optimizer(model, settings)
+    history = train(model, few_digits, settings, optimizer=optimizer)
+    assert not optimizer.state  # the momentum was not that of these weights
     best = history["val_accuracy"].idxmax()  # the first of equals
     assert len(history) == best + 3 < 12
     assert evaluate(model, few_digits.val).accuracy == history["val_accuracy"].max()
@@ -168,6 +170,7 @@ def test_a_checkpoint_from_before_a_setting_existed(few_digits, tmp_path):
     train(fresh(), few_digits, one, checkpoint=tmp_path / "c")
     tensors, header = read_tensors(tmp_path / "c")
     del header["training"]["patience"]
+    header["training"]["compile"] = False  # how it ran, not what it learned
     write_tensors(tmp_path / "c", tensors, header)
     train(fresh(), few_digits, one, checkpoint=tmp_path / "c", on_epoch=lambda row: pytest.fail("worked twice"))
     with pytest.raises(ValueError, match="made with other settings: patience None, not 3"):
@@ -232,6 +235,11 @@ def test_bad_settings(few_digits):
         TrainSettings(epochs=1.5)
     with pytest.raises(ValueError, match="milestones are fractions"):
         TrainSettings(milestones=(80, 120))
+    for patience in (0, True, 1.5):
+        with pytest.raises(ValueError, match="patience must be a whole number of epochs"):
+            TrainSettings(patience=patience)
+    with pytest.raises(ValueError, match="save_every must be a whole number of batches, 1 or more, not 0"):
+        train(fresh(), few_digits, QUICK, save_every=0)
     with pytest.raises(ValueError, match="precision must be one of"):
         TrainSettings(precision="fp8")
     with pytest.raises(ValueError, match="training diverged; a smaller lr"):

@@ -123,7 +123,7 @@ class Actions(widgets.VBox):
         try:
             history = train(small, network.data, settings, checkpoint=path, on_epoch=note, on_batch=report)
         except KeyboardInterrupt:
-            where = "Retrain goes on from there" if rows else "Retrain begins anew"
+            where = "Retrain goes on from there" if path.exists() else "Retrain begins anew"
             raise KeyboardInterrupt(f"stopped after {len(rows)} of {settings.epochs} epochs; {where}") from None
         last, still = history.iloc[-1], state.leaves(network, plan)
         if still:

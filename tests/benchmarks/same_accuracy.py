@@ -38,6 +38,8 @@ def plain(model, data, settings) -> None:
 
 def some(data: DataSplits, images: int | None, seed: int) -> DataSplits:
     """With no more than so many training images, drawn by the seed."""
+    if images is None:
+        return data
     chosen = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:images]
     return replace(data, train=replace(data.train, images=data.train.images[chosen], labels=data.train.labels[chosen]))
 

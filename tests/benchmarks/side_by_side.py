@@ -8,6 +8,7 @@ Each process trains a network of its own on all images; the clock runs from when
 import argparse
 import sys
 from multiprocessing.synchronize import Barrier
+from queue import Empty
 
 import pandas as pd
 import torch
@@ -44,7 +45,16 @@ if __name__ == "__main__":
         processes = [spawn.Process(target=learn, args=arguments) for _ in range(count)]
         for process in processes:
             process.start()
-        seconds = [times.get() for _ in processes]
+        seconds: list[float] = []
+        while len(seconds) < count:
+            if any(process.exitcode for process in processes):
+                for process in processes:
+                    process.kill()
+                raise SystemExit(f"one of {count} processes ended with an error")
+            try:
+                seconds.append(times.get(timeout=1))
+            except Empty:
+                continue
         for process in processes:
             process.join()
         rate = sum(IMAGES[given.device] / s for s in seconds)
