@@ -15,7 +15,7 @@ import pandas as pd
 from prunelab.results import read_log
 
 HERE = Path(__file__).parent
-KILLS = int(os.environ.get("PRUNELAB_KILLS", "3"))
+KILLS = int(os.environ.get("PRUNELAB_KILLS", "2"))
 TIMES = ["seconds", "latency_ms"]
 SCRIPT = """
 import sys, torch
