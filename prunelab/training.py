@@ -195,14 +195,11 @@ def train(
             print(f"  {len(at.rows)} of {settings.epochs} epochs{within} were done before", flush=True)
     elif processes.count() > 1:
         load_tensors(model, processes.from_first(lambda: {k: t.cpu() for k, t in model.state_dict().items()}))
-    for (
-        parameter,
-        state,
-    ) in optimizer.state.items():  # momentum lies in memory as its weight does: fused steps ask for it
+    for parameter, state in optimizer.state.items():  # momentum has its weight's memory format: fused steps ask for it
         if isinstance(momentum := state.get("momentum_buffer"), Tensor):
             state["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
     forward: Callable[[Tensor], Tensor] = model
-    if settings.compile if settings.compile is not None else _pays_to_compile(settings, data.device):
+    if _compiles(settings, data.device):
         torch.compiler.reset()  # after some networks in one process, torch would compile no more
         forward = torch.compile(model, dynamic=False)
 
@@ -313,8 +310,10 @@ def _is_stale(rows: list[dict[str, Any]], patience: int | None) -> bool:
     return patience is not None and bool(rows) and len(rows) - 1 - _best(rows) >= patience
 
 
-def _pays_to_compile(settings: TrainSettings, device: torch.device) -> bool:
-    """A long run on a GPU wins back the minute or two that it takes, where there is what compiling needs."""
+def _compiles(settings: TrainSettings, device: torch.device) -> bool:
+    """As the settings say; by default where a long run on a GPU wins back the minute or two that it takes."""
+    if settings.compile is not None:
+        return settings.compile
     able = find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
     return device.type == "cuda" and settings.epochs >= LONG and processes.count() == 1 and able
 
