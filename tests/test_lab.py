@@ -82,7 +82,7 @@ def test_presets(network):
     assert total_cost(state.graph, state.plan).loc["after", "flops"] <= 0.6 * 40551040
     state.preset("nothing")
     assert state.plan == make_plan(state.graph, {})
-    assert state.presets() == ["nothing", "uniform", "budget"]
+    assert state.presets() == ["nothing", "resnet20-pruned-b", "uniform", "budget"]
 
 
 def test_the_papers_recipe_is_a_preset(few_digits):
