@@ -25,8 +25,8 @@ from prunelab import experiment, load_data, load_recipe, replay
 print("started", flush=True)
 torch.set_num_threads(1)
 say = lambda done, total: print(f"  {done} of {total} images", flush=True)
-experiment.train = partial(experiment.train, save_every=1, on_batch=say)
-changes = ["baseline.epochs=3", "retrain.epochs=2", "prune.schedule=rounds", "prune.rounds=2", "baseline.patience=9"]
+experiment.train = partial(experiment.train, save_every=3, on_batch=say)
+changes = ["baseline.epochs=2", "retrain.epochs=1", "prune.schedule=rounds", "prune.rounds=2", "baseline.patience=9"]
 replay(load_recipe("digits-quick", changes), data=few(load_data("digits", device="cpu")), device="cpu", out=sys.argv[1])
 print("done", flush=True)
 """
