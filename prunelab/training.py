@@ -356,7 +356,6 @@ def _plain(settings: TrainSettings) -> dict[str, Any]:
 def _identity(settings: TrainSettings, data: DataSplits) -> dict[str, Any]:
     """What a checkpoint must agree with to go on from it."""
     normalization = [list(values) for values in data.normalization]
-    about = {
-        key: value for key, value in _plain(settings).items() if key != "compile"
-    }  # how it runs, not what it learns
+    about = _plain(settings)
+    del about["compile"]  # how it runs, not what it learns
     return {**about, "data": data.fingerprint, "normalization": normalization}
