@@ -55,6 +55,7 @@ def read_log(folder: str | Path) -> pd.DataFrame:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
             continue
+    rows = [{"step": 0, **row} for row in rows]  # a log from before steps were counted has none
     frame = pd.DataFrame(rows, columns=None if rows else ["kind", "step", "epoch"])
     frame = frame.drop_duplicates(["kind", "step", "epoch"], keep="last")
     training = frame.groupby(["kind", "step"], sort=False).ngroup()  # in the order in which they began

@@ -1,6 +1,6 @@
 import pandas as pd
 
-from prunelab.results import compare_with_paper, gather_rows, paper_dir, read_paper, read_rows
+from prunelab.results import compare_with_paper, find_unlogged, gather_rows, paper_dir, read_log, read_paper, read_rows
 
 
 def row(kind, seed, accuracy, **more):
@@ -38,3 +38,15 @@ def test_beside_the_paper():
     assert table.loc["retrained", "change"] == "0.00 ± 1.41"
     assert list(table["paper's error %"]) == ["6.75", "6.60", "6.88"]
     assert table.loc["retrained", "paper removed %"] == "34.2"
+
+
+def test_a_log_from_before_steps_were_counted(tmp_path):
+    lines = [
+        '{"kind": "baseline", "file": "baseline.safetensors", "epoch": 1}',
+        '{"kind": "baseline", "step": 0, "epoch": 3}',
+    ]
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    assert list(read_log(tmp_path)["epoch"]) == [1, 3]
+    history = pd.DataFrame({"epoch": [1, 2, 3]})
+    assert [row["epoch"] for row in find_unlogged(tmp_path, "baseline", 0, history)] == [2]
+    assert len(find_unlogged(tmp_path, "retrained", 1, history)) == 3
