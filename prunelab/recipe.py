@@ -59,7 +59,10 @@ class PruneRecipe(_Section):
     @model_validator(mode="after")
     def _check_rounds(self) -> Self:
         if (self.rounds > 1) != (self.schedule == "rounds"):
-            raise ValueError(f"schedule 'rounds' needs rounds of 2 or more, got {self.schedule!r} and {self.rounds}")
+            raise ValueError(
+                f"schedule 'rounds' and rounds of 2 or more need each other (prune.schedule=rounds, prune.rounds=3); "
+                f"got schedule {self.schedule!r} and rounds {self.rounds}"
+            )
         return self
 
     @property
