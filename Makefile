@@ -44,13 +44,13 @@ nbval: $(READY) ## run every notebook, two at a time, and compare what carries t
 	  | xargs -P 2 -L 1 $(BIN)/python -m pytest -q --nbval-current-env
 
 fuzz: $(READY) ## prune N=10000 random networks and hold each against the oracle
-	PRUNELAB_FUZZ=$(N) $(BIN)/python -m pytest -p no:nbval tests/test_fuzz.py
+	PRUNELAB_FUZZ=$(N) $(BIN)/python -m pytest -p no:nbval tests/graph/test_fuzz.py
 
 kills: $(READY) ## kill a run 20 times at random moments, and hold what it ends in against one that was left alone
-	PRUNELAB_KILLS=20 $(BIN)/python -m pytest -p no:nbval -s tests/test_killed.py
+	PRUNELAB_KILLS=20 $(BIN)/python -m pytest -p no:nbval -s tests/experiments/test_killed.py
 
 coverage: $(READY) ## prune every convolutional network of torchvision, check it, and write data/coverage.csv
-	$(BIN)/python tests/coverage.py
+	$(BIN)/python tests/graph/coverage.py
 
 bench: $(READY) ## time us beside what one would otherwise use
 	$(BIN)/python tests/benchmarks
@@ -75,7 +75,7 @@ format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 notebooks: $(READY) ## run every notebook again and store its outputs, cleaned
-	$(BIN)/python -m prunelab.notebooks notebooks/*.ipynb
+	$(BIN)/python -m prunelab.experiments.notebooks notebooks/*.ipynb
 
 lock: $(READY) ## pin the environment anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev -o binder/requirements.txt --generate-hashes \

@@ -1,49 +1,84 @@
 """prunelab: study and prune the filters of convolutional networks (Li et al., ICLR 2017).
 
-trace → score → plan → prune → retrain → report. `from prunelab import charts, lab` for pictures and knobs.
+trace → score → plan → prune → retrain → report. Charts and knobs come by name:
+`from prunelab import charts, lab`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prunelab.budget import choose_ratios, compare_ratios, uniform_ratios
-    from prunelab.checkpoint import load_pruned, save_pruned
-    from prunelab.cost import measure_cost, total_cost
-    from prunelab.criteria import score_filters
     from prunelab.data import DataSplits, load_data
-    from prunelab.experiment import replay
-    from prunelab.graph import ChannelGraph, trace
-    from prunelab.latency import measure_latency, time_recipes
-    from prunelab.models import load_model
-    from prunelab.oracle import silence
-    from prunelab.plan import PruningPlan, compare_plans, make_plan, rank_filters
-    from prunelab.recipe import Recipe, load_recipe
-    from prunelab.sensitivity import measure_retrained, measure_sensitivity
-    from prunelab.surgery import prune, prune_optimizer
-    from prunelab.training import Metrics, TrainSettings, check_optimizer, evaluate, make_optimizer, train
+    from prunelab.experiments import (
+        Experiment,
+        Recipe,
+        check_parameters,
+        compare_with_paper,
+        load_recipe,
+        read_log,
+        read_paper,
+        read_rows,
+        recipe_names,
+        replay,
+        time_recipes,
+    )
+    from prunelab.graph import ChannelGraph, Group, rule, trace
+    from prunelab.measure import (
+        choose_ratios,
+        compare_ratios,
+        measure_latency,
+        measure_retrained,
+        measure_sensitivity,
+        uniform_ratios,
+    )
+    from prunelab.models import initialise, load_model, model_names, save_weights
+    from prunelab.pruning import (
+        PruningPlan,
+        check_optimizer,
+        compare_plans,
+        compare_with_silenced,
+        load_pruned,
+        make_plan,
+        mask,
+        measure_cost,
+        prune,
+        prune_optimizer,
+        rank_filters,
+        save_pruned,
+        score_filters,
+        silence,
+        total_cost,
+    )
+    from prunelab.training import (
+        Metrics,
+        TrainSettings,
+        compare_networks,
+        evaluate,
+        make_optimizer,
+        train,
+    )
+    from prunelab.utils.paths import find_weights, runs_dir
+    from prunelab.utils.tensors import hash_tensors
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-# each name's module, imported when the name is first used: `import prunelab` costs nothing
-_MODULES = {
-    "models": ["load_model"],
-    "data": ["DataSplits", "load_data"],
-    "graph": ["ChannelGraph", "trace"],
-    "criteria": ["score_filters"],
-    "plan": ["PruningPlan", "compare_plans", "make_plan", "rank_filters"],
-    "surgery": ["prune", "prune_optimizer"],
-    "oracle": ["silence"],
-    "cost": ["measure_cost", "total_cost"],
-    "latency": ["measure_latency", "time_recipes"],
-    "sensitivity": ["measure_retrained", "measure_sensitivity"],
-    "budget": ["choose_ratios", "compare_ratios", "uniform_ratios"],
-    "training": ["Metrics", "TrainSettings", "check_optimizer", "evaluate", "make_optimizer", "train"],
-    "checkpoint": ["load_pruned", "save_pruned"],
-    "recipe": ["Recipe", "load_recipe"],
-    "experiment": ["replay"],
+# each name's home, imported when the name is first used: `import prunelab` costs nothing
+_NAMES = {
+    "models": "initialise load_model model_names save_weights",
+    "data": "DataSplits load_data",
+    "graph": "ChannelGraph Group rule trace",
+    "pruning": """PruningPlan check_optimizer compare_plans compare_with_silenced load_pruned
+        make_plan mask measure_cost prune prune_optimizer rank_filters save_pruned score_filters
+        silence total_cost""",
+    "training": "Metrics TrainSettings compare_networks evaluate make_optimizer train",
+    "measure": """choose_ratios compare_ratios measure_latency measure_retrained measure_sensitivity
+        uniform_ratios""",
+    "experiments": """Experiment Recipe check_parameters compare_with_paper load_recipe read_log
+        read_paper read_rows recipe_names replay time_recipes""",
+    "utils.paths": "find_weights runs_dir",
+    "utils.tensors": "hash_tensors",
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
+_HOME = {name: home for home, names in _NAMES.items() for name in names.split()}
 __all__ = list(_HOME)
 
 

@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from prunelab.recipe import Recipe
+from prunelab.utils.paths import find_notebook, runs_dir
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+if TYPE_CHECKING:
+    from prunelab.experiments import Recipe
+
+app = typer.Typer(
+    help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def lab(context: typer.Context) -> None:
-    """Open JupyterLab on the lab notebook; options of JupyterLab (--no-browser, --port 8890) pass through."""
-    from prunelab.notebooks import find_notebook
-
-    # Jupyter refuses to start for root, which is who one is in a container; the server listens on loopback, with a token
+    """Open JupyterLab on the lab notebook; its options (--no-browser, --port 8890) pass through."""
+    # Jupyter refuses to start for root, which is who one is in a container; the server listens on
+    # loopback, with a token
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     command = [sys.executable, "-m", "jupyterlab", str(find_notebook("lab")), *root, *context.args]
     raise typer.Exit(subprocess.call(command))
@@ -28,24 +31,31 @@ def lab(context: typer.Context) -> None:
 
 @app.command()
 def replay(
-    recipe: Annotated[str, typer.Argument(help="a recipe's name, such as resnet56-pruned-b, or a .yaml file")],
+    recipe: Annotated[
+        str, typer.Argument(help="a recipe's name, such as resnet56-pruned-b, or a .yaml file")
+    ],
     data: Annotated[
-        str, typer.Option(help="digits, cifar10, cifar100 or an image folder; the recipe's if not given")
+        str,
+        typer.Option(
+            help="digits, cifar10, cifar100 or an image folder; the recipe's if not given"
+        ),
     ] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
     seed: Annotated[int, typer.Option(help="of weights, batches and the validation split")] = 0,
-    changes: Annotated[list[str] | None, typer.Option("--set", help="change a setting: --set retrain.epochs=2")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="change a setting: --set retrain.epochs=2")
+    ] = None,
     out: Annotated[str, typer.Option(help="where run folders go; data/runs if not given")] = "",
 ) -> None:
     """Run a recipe by papermill; run again, it resumes, and does nothing twice.
 
-    On several GPUs: torchrun --standalone --nproc-per-node 8 -m prunelab replay RECIPE. Then papermill is left out; the same
-    command without torchrun makes the notebook from what is there.
+    On several GPUs: torchrun --standalone --nproc-per-node 8 -m prunelab replay RECIPE. Then
+    papermill is left out; the same command without torchrun makes the notebook from what is there.
     """
-    from prunelab import processes
-    from prunelab.data import check_source, pick_device, runs_dir
-    from prunelab.notebooks import run_notebook
-    from prunelab.recipe import load_recipe
+    from prunelab.data import check_source
+    from prunelab.experiments import load_recipe, run_notebook
+    from prunelab.utils import processes
+    from prunelab.utils.devices import pick_device
 
     recipe = str(Path(recipe).resolve()) if recipe.endswith((".yaml", ".yml")) else recipe
     loaded = load_recipe(recipe, changes or ())  # what is wrong is said before anything starts
@@ -57,12 +67,20 @@ def replay(
         _replay_together(loaded, source, device, seed, runs)
         return
     parameters = {
-        "recipe": recipe, "data": source, "device": device, "seed": seed, "changes": changes or [], "out": str(runs),
-    }  # fmt: skip
+        "recipe": recipe,
+        "data": source,
+        "device": device,
+        "seed": seed,
+        "changes": changes or [],
+        "out": str(runs),
+    }
     try:
         run_notebook("replay", folder / "replay.ipynb", parameters)
     except KeyboardInterrupt:
-        print(f"\nStopped. {folder} keeps every finished epoch; the same command goes on from there.", file=sys.stderr)
+        print(
+            f"\nStopped. {folder} keeps every finished epoch; the same command goes on from there.",
+            file=sys.stderr,
+        )
         raise typer.Exit(130) from None
     print(f"\nThe executed notebook is {folder / 'replay.ipynb'}")
 
@@ -70,18 +88,21 @@ def replay(
 def _replay_together(recipe: "Recipe", source: str, device: str, seed: int, runs: Path) -> None:
     from torch.distributed import destroy_process_group
 
-    from prunelab import processes
-    from prunelab.experiment import replay
+    from prunelab.experiments import replay
+    from prunelab.utils import processes
 
     device = processes.join(device)
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if processes.rank() else sys.stdout):
+    with (
+        open(os.devnull, "w") as nowhere,
+        redirect_stdout(nowhere if processes.rank() else sys.stdout),
+    ):
         try:
             rows = replay(recipe, data=source, device=device, seed=seed, out=runs)
         except RuntimeError as error:
             raise ValueError(
-                f"process {processes.rank()} of {processes.count()} stopped, perhaps because another one ended: look at "
-                "the others' messages. Every finished epoch is kept, and the same command goes on from there "
-                f"({str(error).splitlines()[0]})"
+                f"process {processes.rank()} of {processes.world_size()} stopped, perhaps because "
+                "another one ended: look at the others' messages. Every finished epoch is kept, "
+                f"and the same command goes on from there ({str(error).splitlines()[0]})"
             ) from error
         print(rows[["kind", "test_accuracy", "flops", "epochs"]].to_string(index=False))
     destroy_process_group()
@@ -90,25 +111,31 @@ def _replay_together(recipe: "Recipe", source: str, device: str, seed: int, runs
 @app.command()
 def report(
     out: Annotated[str, typer.Option(help="the folder of runs; data/runs if not given")] = "",
-    publish: Annotated[bool, typer.Option(help="also keep these runs' rows in data/results/replays.csv")] = False,
+    publish: Annotated[
+        bool, typer.Option(help="also keep these runs' rows in data/results/replays.csv")
+    ] = False,
 ) -> None:
     """Print every measured row beside the paper's."""
     import pandas as pd
 
-    from prunelab.data import data_dir, runs_dir
-    from prunelab.results import compare_with_paper, gather_rows, paper_dir, read_paper, read_rows
+    from prunelab.experiments import PUBLISHED, compare_with_paper, gather_rows, read_rows
 
     runs = Path(out or runs_dir()) / "results.csv"
-    kept = data_dir() / "results" / "replays.csv"
-    rows = read_rows(kept, runs)
+    rows = read_rows(PUBLISHED, runs)
     if rows.empty:
-        raise FileNotFoundError(f"no results yet in {runs} or {kept}; prunelab replay digits-quick makes the first")
+        raise FileNotFoundError(
+            f"no results yet in {runs} or {PUBLISHED}; prunelab replay digits-quick makes the first"
+        )
     if publish:
-        gather_rows(read_rows(runs), kept)
-    table = compare_with_paper(rows, read_paper(paper_dir()))
-    with pd.option_context("display.width", None, "display.max_columns", None, "display.max_rows", None):
-        print(table.to_string(index=False))
-    print("\nmultiply-adds: of conv and linear layers, for one image. change: points of error against the baseline.")
+        gather_rows(read_rows(runs), PUBLISHED)
+    with pd.option_context(
+        "display.width", None, "display.max_columns", None, "display.max_rows", None
+    ):
+        print(compare_with_paper(rows).to_string(index=False))
+    print(
+        "\nmultiply-adds: of conv and linear layers, for one image. "
+        "change: points of error against the baseline."
+    )
 
 
 def main() -> None:

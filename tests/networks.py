@@ -1,7 +1,7 @@
-"""Blocks of random networks: one small module for each way in which channels are joined, split or reordered.
+"""Blocks of random networks, one for each way in which channels are joined, split or reordered.
 
-A network is drawn as a list of (block, number) pairs; `Drawn` builds it. Each block takes c channels and says in
-`.out` how many it gives; `n` picks among its variants.
+A network is drawn as a list of (block, number) pairs; `Drawn` builds it. Each block takes c
+channels and says in `.out` how many it gives; `n` picks among its variants.
 """
 
 import math
@@ -17,12 +17,22 @@ class Plain(nn.Module):
     def __init__(self, c: int, n: int) -> None:
         super().__init__()
         self.out = (4, 6, 8, 12)[n % 4]
-        groups = math.gcd(c, self.out) if n % 3 == 1 else 2 if n % 3 == 2 and c % 2 == 0 else 1
+        groups = (1, math.gcd(c, self.out), math.gcd(c, 2))[n % 3]
+        wide = 1 + n % 2  # dilation, and padding
+        stride = 2 if n % 11 == 10 else 1
+        kernel = {"kernel_size": 3, "groups": groups}
         if n % 7 == 6:
-            self.conv: nn.Module = nn.ConvTranspose2d(c, self.out, 3, 1, 1, groups=groups, bias=n % 2 == 0)
+            bias = n % 2 == 0
+            self.conv: nn.Module = nn.ConvTranspose2d(c, self.out, padding=1, bias=bias, **kernel)
         else:
-            self.conv = nn.Conv2d(c, self.out, 3, 1 + (n % 11 == 10), 1 + n % 2, dilation=1 + n % 2, groups=groups)
-        self.norm = (nn.BatchNorm2d(self.out), nn.InstanceNorm2d(self.out, affine=True), nn.Identity())[n % 3]
+            kernel |= {"stride": stride, "padding": wide, "dilation": wide}
+            self.conv = nn.Conv2d(c, self.out, **kernel)
+        norms = (
+            nn.BatchNorm2d(self.out),
+            nn.InstanceNorm2d(self.out, affine=True),
+            nn.Identity(),
+        )
+        self.norm = norms[n % 3]
         self.act = (nn.ReLU(inplace=True), nn.PReLU(self.out), nn.GELU(), nn.Hardswish())[n % 4]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,7 +59,8 @@ class Residual(nn.Module):
         self.out = {"projection": 8, "option A": 2 * c if c < 12 else c}.get(self.kind, c)
         self.extra = self.out - c if self.kind == "option A" else 0
         self.one = Plain(c, n)
-        self.two, self.norm = nn.Conv2d(self.one.out, self.out, 3, padding=1), nn.BatchNorm2d(self.out)
+        self.two = nn.Conv2d(self.one.out, self.out, 3, padding=1)
+        self.norm = nn.BatchNorm2d(self.out)
         self.short = nn.Conv2d(c, self.out, 1) if self.kind == "projection" else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,12 +87,17 @@ class Dense(nn.Module):
 
 
 class Split(nn.Module):
-    """Half of the maps passes, the other half is worked on: by chunk, split, or slices; then shuffled or not."""
+    """Half of the maps passes, the other half is worked on.
+
+    Halved by chunk, split, or slices; then shuffled or not.
+    """
 
     def __init__(self, c: int, n: int) -> None:
         super().__init__()
         self.out, self.n = c, n
-        self.inner = nn.Sequential(nn.Conv2d(c // 2, 6, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, c // 2, 1))
+        self.inner = nn.Sequential(
+            nn.Conv2d(c // 2, 6, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, c // 2, 1)
+        )
         self.shuffle = nn.ChannelShuffle(2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -133,7 +149,9 @@ class Shared(nn.Module):
 
     def __init__(self, c: int, n: int) -> None:
         super().__init__()
-        self.out, self.conv, self.norms = c, nn.Conv2d(c, c, 3, padding=1), nn.ModuleList([nn.BatchNorm2d(c)] * 2)
+        self.out = c
+        self.conv = nn.Conv2d(c, c, 3, padding=1)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(c)] * 2)
 
     def forward(self, x: Tensor) -> Tensor:
         for norm in self.norms:
@@ -147,7 +165,8 @@ class Norms(nn.Module):
     def __init__(self, c: int, n: int) -> None:
         super().__init__()
         self.out, self.n = c, n
-        self.norm = (nn.LayerNorm(c), nn.GroupNorm(math.gcd(c, 4), c), nn.GroupNorm(c, c), nn.BatchNorm2d(c))[n % 4]
+        few, each = nn.GroupNorm(math.gcd(c, 4), c), nn.GroupNorm(c, c)
+        self.norm = (nn.LayerNorm(c), few, each, nn.BatchNorm2d(c))[n % 4]
         self.scale = nn.Parameter(torch.rand((c, 1, 1) if n % 2 else (1, c, 1, 1)) + 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -209,7 +228,8 @@ class ByHand(nn.Module):
     def __init__(self, c: int, n: int) -> None:
         super().__init__()
         self.out = 8
-        self.kernel, self.shift = nn.Parameter(torch.randn(8, c, 3, 3) / 9), nn.Parameter(torch.randn(8))
+        self.kernel = nn.Parameter(torch.randn(8, c, 3, 3) / 9)
+        self.shift = nn.Parameter(torch.randn(8))
         self.mask = nn.Conv2d(8, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -217,7 +237,21 @@ class ByHand(nn.Module):
         return x * torch.sigmoid(self.mask(x)) + self.shift.view(1, -1, 1, 1)
 
 
-BLOCKS = (Plain, Depthwise, Residual, Dense, Split, Shuffle, Squeeze, Shared, Norms, Mixer, Gate, Pixels, ByHand)
+BLOCKS = (
+    Plain,
+    Depthwise,
+    Residual,
+    Dense,
+    Split,
+    Shuffle,
+    Squeeze,
+    Shared,
+    Norms,
+    Mixer,
+    Gate,
+    Pixels,
+    ByHand,
+)
 HEADS = ("mean", "flatten", "view", "conv")
 
 
@@ -236,7 +270,10 @@ class Drawn(nn.Module):
                 self.blocks.append(Plain(c, 2))
                 c = self.blocks[-1].out  # type: ignore[assignment]
         self.kind = head
-        self.head = nn.Conv2d(c, 5, 1) if head == "conv" else nn.Linear(c if head == "mean" else 4 * c, 5)
+        if head == "conv":
+            self.head: nn.Module = nn.Conv2d(c, 5, 1)
+        else:
+            self.head = nn.Linear(c if head == "mean" else 4 * c, 5)
         generator = torch.Generator().manual_seed(len(blocks))
         for name, tensor in (*self.named_parameters(), *self.named_buffers()):
             if tensor.is_floating_point():
@@ -255,4 +292,5 @@ class Drawn(nn.Module):
         if self.kind == "conv":
             return self.head(F.adaptive_avg_pool2d(x, 3)).flatten(2)
         x = F.adaptive_avg_pool2d(x, (2, 2))
-        return self.head(torch.flatten(x, 1) if self.kind == "flatten" else x.reshape(x.shape[0], -1))
+        x = torch.flatten(x, 1) if self.kind == "flatten" else x.reshape(x.shape[0], -1)
+        return self.head(x)

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 from prunelab import DataSplits, TrainSettings
-from prunelab.batches import Split
+from prunelab.data.batches import Split
 
 QUICK = TrainSettings(epochs=3, lr=0.02, batch_size=64, milestones=(0.67,))
 
@@ -37,7 +37,9 @@ def shake(model: nn.Module) -> nn.Module:
     return model
 
 
-def make_folder(path: Path, size: tuple[int, int] = (32, 32), counts: tuple[int, int] = (12, 4)) -> Path:
+def make_folder(
+    path: Path, size: tuple[int, int] = (32, 32), counts: tuple[int, int] = (12, 4)
+) -> Path:
     for part, count in zip(("train", "test"), counts, strict=True):
         for shade, name in ((60, "cats"), (180, "dogs")):
             (path / part / name).mkdir(parents=True)

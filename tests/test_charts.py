@@ -1,5 +1,8 @@
+"""Charts: each is drawn from its frame, and its live parameters are where JupyterChart looks."""
+
 import io
 import json
+import sys
 
 import pandas as pd
 import pytest
@@ -7,14 +10,8 @@ import torch
 from PIL import Image
 
 from prunelab import charts, compare_plans, load_model, make_plan, measure_cost, rank_filters, trace
-from prunelab.cost import measure_memory
-
-
-@pytest.fixture(scope="module")
-def graph():
-    torch.manual_seed(0)
-    return trace(load_model("resnet20"), torch.zeros(1, 3, 32, 32))
-
+from prunelab.charts.style import COLOURS, render_bundle
+from prunelab.pruning import measure_memory
 
 HISTORY = pd.DataFrame(
     {
@@ -26,42 +23,91 @@ HISTORY = pd.DataFrame(
     }
 )
 MEASURED = pd.DataFrame(
-    {"layer": ["stage1"] * 2, "ratio": [0, 0.5], "removed": [0, 8], "filters": [16, 16], "correct": [90, 40], "total": [100, 100], "accuracy": [0.9, 0.4], "loss": [0.1, 2.0], "accuracy_low": [0.83, 0.31], "accuracy_high": [0.94, 0.5], "paper_name": ["stage1"] * 2, "stage": ["stage1"] * 2}
-)  # fmt: skip
+    {
+        "layer": "stage1",
+        "ratio": [0, 0.5],
+        "removed": [0, 8],
+        "filters": 16,
+        "correct": [90, 40],
+        "total": 100,
+        "accuracy": [0.9, 0.4],
+        "loss": [0.1, 2.0],
+        "accuracy_low": [0.83, 0.31],
+        "accuracy_high": [0.94, 0.5],
+        "paper_name": "stage1",
+        "stage": "stage1",
+    }
+)
+NAMES = [
+    ("layer1.0.conv1", "conv_10", "stage1"),
+    ("layer1.1.conv1", "conv_11", "stage1"),
+    ("layer2.0.conv1", "conv_20", "stage2"),
+    ("layer2.1.conv1", "conv_21", "stage2"),
+]
 LAYERS = pd.concat(
-    [MEASURED.assign(layer=f"layer{s}.{i}.conv1", paper_name=f"conv_{s}{i}", stage=f"stage{s}") for s in (1, 2) for i in (0, 1)]
-)  # fmt: skip
+    [MEASURED.assign(layer=layer, paper_name=paper, stage=stage) for layer, paper, stage in NAMES]
+)
 LAYERS.attrs["refused"] = {"conv1": "its maps are added to others"}
 COMPARED = pd.DataFrame(
-    {"choice": ["uniform", "chosen"], "flops_left": [0.7, 0.69], "params_left": [0.6, 0.8], "accuracy": [0.5, 0.7],
-     "accuracy_low": [0.4, 0.6], "accuracy_high": [0.6, 0.8],
-     "predicted": [None, 0.9]}
-)  # fmt: skip
-TIMED = pd.DataFrame(
-    {"recipe": "r", "model": ["whole", "pruned"] * 2, "batch": [1, 1, 128, 128], "format": "contiguous", "median_ms": [2.0, 1.5, 90, 60],
-     "low_ms": 1.0, "high_ms": 100.0, "time_left": [1, 0.75, 1, 0.66], "flops_left": [1, 0.7, 1, 0.7], "unaligned": [0, 3, 0, 3],
-     "device": "cpu", "threads": 2}
-)  # fmt: skip
-ROWS = pd.DataFrame(
-    {"recipe": "r", "kind": ["baseline", "pruned"], "seed": 0, "test_accuracy": [0.9, 0.4], "flops": [4e7, 3e7]}
+    {
+        "choice": ["uniform", "chosen"],
+        "flops_left": [0.7, 0.69],
+        "params_left": [0.6, 0.8],
+        "accuracy": [0.5, 0.7],
+        "accuracy_low": [0.4, 0.6],
+        "accuracy_high": [0.6, 0.8],
+        "predicted": [None, 0.9],
+    }
 )
+TIMED = pd.DataFrame(
+    {
+        "recipe": "r",
+        "model": ["whole", "pruned"] * 2,
+        "batch": [1, 1, 128, 128],
+        "format": "contiguous",
+        "median_ms": [2.0, 1.5, 90, 60],
+        "low_ms": 1.0,
+        "high_ms": 100.0,
+        "time_left": [1, 0.75, 1, 0.66],
+        "flops_left": [1, 0.7, 1, 0.7],
+        "unaligned": [0, 3, 0, 3],
+        "device": "cpu",
+        "threads": 2,
+    }
+)
+ROWS = pd.DataFrame(
+    {
+        "recipe": "r",
+        "kind": ["baseline", "pruned"],
+        "seed": 0,
+        "test_accuracy": [0.9, 0.4],
+        "flops": [4e7, 3e7],
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def graph():
+    torch.manual_seed(0)
+    return trace(load_model("resnet20"), torch.zeros(1, 3, 32, 32))
 
 
 def all_charts(graph):
     plan = make_plan(graph, {"stage1": 0.3})
+    ranked, cost = rank_filters(graph, plan), measure_cost(graph, plan)
+    shown = charts.describe_norms(ranked, "layer1.0.conv1")
+    by_criterion = {c: make_plan(graph, {"*": 0.5}, criterion=c) for c in ("l1", "l2", "fpgm")}
     return {
-        "filter_norms": charts.filter_norms(rank_filters(graph, plan)),
-        "layer_cost": charts.layer_cost(measure_cost(graph, plan)),
-        "norm_lines": charts.norm_lines(rank_filters(graph, plan), "layer1.0.conv1"),
-        "layer_norms": charts.layer_norms(charts.describe_norms(rank_filters(graph, plan), "layer1.0.conv1"), 64),
-        "memory too": charts.layer_cost(measure_memory(graph, measure_cost(graph, plan))),
+        "filter_norms": charts.filter_norms(ranked),
+        "layer_cost": charts.layer_cost(cost),
+        "norm_lines": charts.norm_lines(ranked, "layer1.0.conv1"),
+        "layer_norms": charts.layer_norms(shown, 64),
+        "memory too": charts.layer_cost(measure_memory(graph, cost)),
         "coupling": charts.coupling(graph.coupled("conv_1")),
         "sensitivity": charts.sensitivity(MEASURED),
         "sensitivity of layers": charts.sensitivity(LAYERS),
         "compare_sensitivity": charts.compare_sensitivity({"smallest": LAYERS, "largest": LAYERS}),
-        "overlap": charts.overlap(
-            compare_plans({c: make_plan(graph, {"*": 0.5}, criterion=c) for c in ("l1", "l2", "fpgm")})
-        ),
+        "overlap": charts.overlap(compare_plans(by_criterion)),
         "choices": charts.choices(COMPARED),
         "latency": charts.latency(TIMED),
         "latency of one's own": charts.latency(TIMED.drop(columns=["recipe", "device", "threads"])),
@@ -72,20 +118,25 @@ def all_charts(graph):
 
 def test_every_chart_is_drawn(graph):
     for name, chart in all_charts(graph).items():
-        picture = Image.open(io.BytesIO(charts.render_png(chart)))
-        assert picture.width > 240, name
-        assert sum(count > 0 for count in picture.convert("L").histogram()) > 8, name  # not blank
+        image = Image.open(io.BytesIO(charts.render_png(chart)))
+        assert image.width > 240, name
+        assert sum(count > 0 for count in image.convert("L").histogram()) > 8, name  # not blank
         assert chart.to_dict()["title"], name
         json.dumps(chart.to_dict(), allow_nan=False)
 
 
 def test_the_live_parameters_are_at_the_top(graph):
     """Where JupyterChart looks for them."""
+    expected = {
+        "norm_lines": {"chosen", "picked"},
+        "layer_norms": {"shown"},
+        "layer_cost": {"left"},
+        "sensitivity": {"picked"},
+        "sensitivity of layers": {"picked"},
+    }
     drawn = all_charts(graph)
-    names = {name: {str(getattr(p.name, "to_dict", lambda p=p: p.name)()) for p in drawn[name].params} for name in
-             ("norm_lines", "layer_norms", "layer_cost", "sensitivity", "sensitivity of layers")}  # fmt: skip
-    assert names == {"norm_lines": {"chosen", "picked"}, "layer_norms": {"shown"}, "layer_cost": {"left"},
-                     "sensitivity": {"picked"}, "sensitivity of layers": {"picked"}}  # fmt: skip
+    for name, params in expected.items():
+        assert {param.to_dict()["name"] for param in drawn[name].params} == params, name
 
 
 def test_the_cut_is_between_kept_and_removed(graph):
@@ -103,31 +154,31 @@ def test_the_cut_is_between_kept_and_removed(graph):
 
 def test_first_filters_are_shown_kept_and_removed_apart():
     weight = torch.randn(30, 3, 3, 3)
-    colours = [tuple(int(charts.COLOURS[name][i : i + 2], 16) for i in (1, 3, 5)) for name in ("kept", "removed")]
+    blue, orange = (
+        tuple(int(COLOURS[fate][i : i + 2], 16) for i in (1, 3, 5)) for fate in ("kept", "removed")
+    )
     for gone in ([], [1, 2, 3], list(range(29))):
-        picture = Image.open(io.BytesIO(charts.filter_images(weight, gone))).convert("RGB")
-        counts = {colour for _, colour in picture.getcolors(10**6)}
-        assert (colours[1] in counts) == bool(gone)
-        assert colours[0] in counts
+        image = Image.open(io.BytesIO(charts.filter_images(weight, gone))).convert("RGB")
+        found = {colour for _, colour in image.getcolors(10**6)}
+        assert (orange in found) == bool(gone)
+        assert blue in found
     grey = charts.filter_images(torch.randn(8, 1, 5, 5), [0])
     assert Image.open(io.BytesIO(grey)).width > 100
 
 
 def test_charts_show_without_a_network_and_the_same_each_time(graph):
     spec = charts.filter_norms(rank_filters(graph)).to_dict()
-    shown = charts._render(spec)
+    shown = render_bundle(spec)
     assert set(shown) == {"application/vnd.vegalite.v5+json", "image/png", "text/plain"}
     assert shown["text/plain"] == "<chart: Sorted filter norms, one line for each conv>"
-    assert shown == charts._render(spec)
+    assert shown == render_bundle(spec)
 
 
-def test_without_vl_convert_the_picture_is_left_out(graph, monkeypatch):
-    import sys
-
+def test_without_vl_convert_the_image_is_left_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "vl_convert", None)
-    assert "image/png" not in charts._render(charts.tradeoff(ROWS).to_dict())
+    assert "image/png" not in render_bundle(charts.tradeoff(ROWS).to_dict())
 
 
 def test_colours_mean_fates(graph):
     spec = str(charts.filter_norms(rank_filters(graph, make_plan(graph, {"*": 0.5}))).to_dict())
-    assert all(charts.COLOURS[fate] in spec for fate in ("kept", "removed", "fixed"))
+    assert all(COLOURS[fate] in spec for fate in ("kept", "removed", "fixed"))

@@ -1,4 +1,4 @@
-"""Long work beside the widgets: in a thread, one at a time, with progress, and stopped when asked."""
+"""Long work beside the widgets: in a thread, one at a time, with progress; it can be stopped."""
 
 import threading
 import time
@@ -10,19 +10,26 @@ import ipywidgets as widgets
 import traitlets
 
 Report = Callable[[int, int], None]
-EVERY = 0.1  # seconds between two movements of a bar
+SECONDS = 0.1  # between two movements of a bar
 
 
 class Job(traitlets.HasTraits):
     """Work that runs in a thread and tells how far it is.
 
-    work: called with `report(done, total)`, which it must call often, and which raises KeyboardInterrupt when the
-        job is to stop; it returns what to say at the end. What it raises is said instead.
-    desk: a lock that jobs share: only one runs at a time.
+    Args:
+        work: called with `report(done, total)`, which it must call often, and which raises
+            KeyboardInterrupt when the job is to stop; it returns what to say at the end. What it
+            raises is said instead.
+        desk: a lock that jobs share: only one runs at a time.
+
+    Attributes:
+        running: whether it is at work (a trait, like the others).
+        done: how far it is, a fraction.
+        message: what was said at its end.
     """
 
     running = traitlets.Bool(False)
-    done = traitlets.Float(0.0)  # a fraction
+    done = traitlets.Float(0.0)
     message = traitlets.Unicode()
 
     def __init__(self, work: Callable[[Report], str], desk: threading.Lock) -> None:
@@ -55,7 +62,7 @@ class Job(traitlets.HasTraits):
         """How far the work is; KeyboardInterrupt when it is to stop."""
         if self._stop.is_set():
             raise KeyboardInterrupt("stopped")
-        if time.monotonic() - self._moved > EVERY or done == total:
+        if time.monotonic() - self._moved > SECONDS or done == total:
             self._moved, self.done = time.monotonic(), done / max(total, 1)
 
     def _run(self) -> None:
@@ -74,16 +81,23 @@ class Job(traitlets.HasTraits):
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    end = "" if text.endswith((".", "!", "?")) else "."
+    return text[:1].upper() + text[1:] + end
 
 
 class JobBar(widgets.HBox):
     """A job's start and stop buttons, its bar, and what it says."""
 
-    def __init__(self, job: Job, label: str, *, help: str = "", options: tuple[widgets.Widget, ...] = ()) -> None:
+    def __init__(
+        self, job: Job, label: str, *, help: str = "", options: tuple[widgets.Widget, ...] = ()
+    ) -> None:
         self.job = job
-        self.start = widgets.Button(description=label, button_style="primary", tooltip=help, layout={"width": "160px"})
-        self.stop = widgets.Button(description="Stop", icon="stop", disabled=True, layout={"width": "80px"})
+        self.start = widgets.Button(
+            description=label, button_style="primary", tooltip=help, layout={"width": "160px"}
+        )
+        self.stop = widgets.Button(
+            description="Stop", icon="stop", disabled=True, layout={"width": "80px"}
+        )
         self.bar = widgets.FloatProgress(max=1.0, layout={"width": "120px", "display": "none"})
         self.text = widgets.HTML(layout={"flex": "1 1 260px"})
         self.start.on_click(lambda _: job.start())

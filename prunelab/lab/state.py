@@ -12,33 +12,57 @@ import torch
 import traitlets
 from torch import Tensor, nn
 
-from prunelab.budget import choose_ratios, uniform_ratios
-from prunelab.checkpoint import hash_tensors, load_pruned, read_header
-from prunelab.cost import measure_cost, measure_memory
-from prunelab.criteria import score_filters
-from prunelab.data import DataSplits, load_data, runs_dir
+from prunelab.data import DataSplits, load_data
+from prunelab.experiments import load_recipe, recipe_names
 from prunelab.graph import ChannelGraph, trace
+from prunelab.measure import choose_ratios, uniform_ratios
 from prunelab.models import load_model
-from prunelab.notebooks import find_weights
-from prunelab.plan import PruningPlan, make_plan, rank_filters, resolve_ratios
-from prunelab.recipe import load_recipe, recipe_names
-from prunelab.surgery import prune
+from prunelab.pruning import (
+    PruningPlan,
+    load_pruned,
+    make_plan,
+    measure_cost,
+    measure_memory,
+    prune,
+    rank_filters,
+    resolve_ratios,
+    score_filters,
+)
+from prunelab.utils.paths import find_weights, runs_dir
+from prunelab.utils.tensors import hash_tensors, read_header
 
 OURS = "resnet20-digits"  # trained by us, in data/checkpoints
-CHOICE = {"criterion": "l1", "strategy": "independent", "order": "smallest", "rounding": "ceil", "align": 1}
+CHOICE = {
+    "criterion": "l1",
+    "strategy": "independent",
+    "order": "smallest",
+    "rounding": "ceil",
+    "align": 1,
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A traced network and its data, with where they came from, and the scores of its filters."""
+    """A traced network and its data, with where they came from, and the scores of its filters.
+
+    Attributes:
+        model: the network, on the data's device.
+        data: its data.
+        graph: its trace.
+        architecture: its name for `load_model`, where it has one.
+        by_name: whether it was opened by name and file; then a recipe or code can do so again.
+        weights: the file they came from.
+        source: the data's name for `load_data`.
+        known: {criterion: scores}, those computed so far.
+    """
 
     model: nn.Module
     data: DataSplits
     graph: ChannelGraph
-    architecture: str | None  # its name for `load_model`, where it has one
-    by_name: bool  # whether it was opened by name and file, so that a recipe or code can do so again
-    weights: str | None  # the file they came from
-    source: str | None  # the data's name for `load_data`
+    architecture: str | None
+    by_name: bool
+    weights: str | None
+    source: str | None
     known: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def scores(self, criterion: str) -> dict[str, Tensor]:
@@ -67,37 +91,60 @@ def open_network(
     weights: a file that `load_model` takes, or one of `save_pruned`. Raises what these raise.
     """
     splits = data if isinstance(data, DataSplits) else load_data(data)
-    source = None if isinstance(data, DataSplits) else str(data)
     if model is None:
         model, weights = "resnet20", weights or find_weights(OURS)
-    name = model if isinstance(model, str) else getattr(model, "architecture", {}).get("name")
-    by_name = isinstance(model, str)
-    found = _load(model, weights, len(splits.classes)) if isinstance(model, str) else model
-    graph = trace(found.to(splits.device), torch.zeros(splits.image_shape))
-    return Network(found, splits, graph, name, by_name, str(weights) if weights else None, source)
+    if isinstance(model, str):
+        found, name = _load(model, weights, len(splits.classes)), model
+    else:
+        found, name = model, getattr(model, "architecture", {}).get("name", "")
+    return Network(
+        model=found,
+        data=splits,
+        graph=trace(found.to(splits.device), torch.zeros(splits.image_shape)),
+        architecture=name or None,
+        by_name=isinstance(model, str),
+        weights=str(weights) if weights else None,
+        source=None if isinstance(data, DataSplits) else str(data),
+    )
 
 
 def _load(name: str, weights: str | Path | None, classes: int) -> nn.Module:
+    if weights is not None and _is_pruned(weights):
+        return load_pruned(weights)
+    return load_model(name, num_classes=classes, weights=weights)
+
+
+def _is_pruned(path: str | Path) -> bool:
     try:
-        pruned = weights is not None and "plan" in read_header(weights)
+        return "plan" in read_header(path)
     except (ValueError, OSError):  # no file of ours: `load_model` says what it is
-        pruned = False
-    return load_pruned(weights) if pruned and weights else load_model(name, num_classes=classes, weights=weights)
+        return False
 
 
 class State(traitlets.HasTraits):
     """A network and a choice of what to remove; a plan follows from them.
 
     `choose` changes the choice; what `make_plan` refuses changes nothing. Views observe the traits.
+
+    Attributes:
+        network: the network and its data (a trait, like the next four).
+        plan: what the choice makes of it.
+        layer: the one that is looked at, by its qualified name.
+        measured: the network's sensitivity, once it was measured.
+        trained: what the plan left, once it was retrained.
+        ratios: what is removed, as `make_plan` takes it.
+        choice: criterion, strategy, order, rounding and align.
     """
 
     network = traitlets.Instance(Network)
     plan = traitlets.Instance(PruningPlan)
-    layer = traitlets.Unicode()  # the one that is looked at, by qualified name
-    measured = traitlets.Instance(pd.DataFrame, allow_none=True)  # the network's sensitivity
-    trained = traitlets.Instance(nn.Module, allow_none=True)  # what the plan left, retrained
+    layer = traitlets.Unicode()
+    measured = traitlets.Instance(pd.DataFrame, allow_none=True)
+    trained = traitlets.Instance(nn.Module, allow_none=True)
 
-    def __init__(self, network: Network, *, ratios: Mapping[str, float] | None = None, **choice: Any) -> None:
+    def __init__(
+        self, network: Network, *, ratios: Mapping[str, float] | None = None, **choice: Any
+    ) -> None:
         super().__init__()
         self.ratios: dict[str, float] = {}
         self.choice: dict[str, Any] = dict(CHOICE)
@@ -111,10 +158,14 @@ class State(traitlets.HasTraits):
         self.ratios, self.choice = {}, dict(CHOICE)
         with self.hold_trait_notifications():
             self.measured, self.trained, self.network, self.plan = None, None, network, plan
-            self.layer = next((g.leader for g in network.graph.groups if g.prunable), network.graph.layers[0])
+            free = [group.leader for group in network.graph.groups if group.prunable]
+            self.layer = free[0] if free else network.graph.layers[0]
 
     def choose(self, *, ratios: Mapping[str, float] | None = None, **choice: Any) -> None:
-        """Another choice: ratios (all of them), criterion, strategy, order, rounding, align; errors as in `make_plan`."""
+        """Another choice: ratios (all of them), criterion, strategy, order, rounding, align.
+
+        Errors are those of `make_plan`.
+        """
         wanted = dict(self.ratios if ratios is None else ratios)
         settings = {**self.choice, **choice}
         plan, before = self.network.plan(wanted, settings), self.choice
@@ -138,7 +189,10 @@ class State(traitlets.HasTraits):
         self.choose(ratios={**ratios, stage: ratio})
 
     def _is_of(self, key: str, leaders: set[str]) -> bool:
-        return key != "*" and key not in self.graph.stages and self.graph.group_of(key).leader in leaders
+        """Whether a key of ratios names a layer of groups with these leaders."""
+        if key == "*" or key in self.graph.stages:
+            return False
+        return self.graph.group_of(key).leader in leaders
 
     def ratio_of(self, key: str) -> float:
         """What a stage or layer stands at, whichever key says so."""
@@ -165,12 +219,16 @@ class State(traitlets.HasTraits):
     def rank(self, layer: str | None = None) -> pd.DataFrame:
         """The sorted filters of a layer, or of every conv, with their fates."""
         scores = self.network.scores(self.choice["criterion"])
-        return rank_filters(self.graph, self.plan, scores={layer: scores[layer]} if layer else scores)
+        if layer:
+            scores = {layer: scores[layer]}
+        return rank_filters(self.graph, self.plan, scores=scores)
 
     @property
     def small(self) -> nn.Module:
         """The network that the plan leaves, retrained if it was."""
-        return prune(self.network.model, self.plan, graph=self.graph) if self.trained is None else self.trained
+        if self.trained is not None:
+            return self.trained
+        return prune(self.network.model, self.plan, graph=self.graph)
 
     def leaves(self, network: Network, plan: PruningPlan) -> bool:
         """Whether the choice at hand still leaves the filters that it left when a job began."""
@@ -179,26 +237,36 @@ class State(traitlets.HasTraits):
     @property
     def folder(self) -> Path:
         """Where what is made of this network, these data and this plan is kept."""
+        weights = hash_tensors(self.network.model.state_dict())
         keep = json.dumps(self.plan.keep, sort_keys=True)
-        about = f"{hash_tensors(self.network.model.state_dict())} {self.network.data.fingerprint} {keep}"
+        about = f"{weights} {self.network.data.fingerprint} {keep}"
         return runs_dir() / "lab" / hashlib.blake2b(about.encode(), digest_size=8).hexdigest()
 
     def presets(self) -> list[str]:
         """What `preset` takes: nothing, the recipes of this network, equal ratios, a budget."""
-        recipes = [name for name in recipe_names() if name.startswith(f"{self.network.architecture}-pruned")]
-        return ["nothing", *(name for name in recipes if "scratch" not in name), "uniform", "budget"]
+        begin = f"{self.network.architecture}-pruned"
+        own = [name for name in recipe_names() if name.startswith(begin)]
+        recipes = [name for name in own if "scratch" not in name]
+        return ["nothing", *recipes, "uniform", "budget"]
 
     def preset(self, name: str, limit: float = 0.7) -> None:
-        """Ratios of a recipe, or those that leave at most `limit` of the multiply-adds: `uniform`, equal for all
-        layers, or `budget`, by the measured sensitivity. Raises ValueError where none was measured."""
-        if name == "budget" and self.measured is None:
-            raise ValueError("a budget is met by what layers can lose: measure the sensitivity first, in its tab")
+        """Take the ratios of a recipe, or those that leave at most `limit` of the multiply-adds.
+
+        These are `uniform`, equal for all layers, or `budget`, by the measured sensitivity;
+        ValueError where none was measured.
+        """
+        ratios: Mapping[str, float]
         if name == "nothing":
-            ratios: Mapping[str, float] = {}
+            ratios = {}
         elif name == "uniform":
             ratios = uniform_ratios(self.graph, max_flops=limit)
         elif name == "budget":
-            ratios = choose_ratios(self.measured, self.graph, max_flops=limit)  # type: ignore[arg-type]
+            if self.measured is None:
+                raise ValueError(
+                    "a budget is met by what layers can lose: "
+                    "measure the sensitivity first, in its tab"
+                )
+            ratios = choose_ratios(self.measured, self.graph, max_flops=limit)
         else:
             ratios = load_recipe(name).prune.all_ratios  # type: ignore[union-attr]
         self.choose(ratios=ratios)

@@ -9,11 +9,17 @@ import bench_sensitivity
 import bench_training
 import pandas as pd
 
-BENCHES = {"lab": bench_lab, "pruning": bench_pruning, "sensitivity": bench_sensitivity, "training": bench_training}
+BENCHES = {
+    "lab": bench_lab,
+    "pruning": bench_pruning,
+    "sensitivity": bench_sensitivity,
+    "training": bench_training,
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("benches", nargs="*", choices=[[], *BENCHES], default=[], help="all by default")
+    names = [[], *BENCHES]
+    parser.add_argument("benches", nargs="*", choices=names, default=[], help="all by default")
     parser.add_argument("--pairs", type=int, default=5, help="how often ours and theirs take turns")
     parser.add_argument("--device", default="cpu", help="cpu or cuda, for what runs networks")
     given = parser.parse_args()
@@ -22,6 +28,7 @@ if __name__ == "__main__":
     rows = []
     for name in given.benches or BENCHES:
         for row in BENCHES[name].rows(given.pairs, given.device):
-            print(f"{row['ratio']:.2f} ×  {row['what']}", flush=True)  # as they come: the whole takes a while
+            # as they come: the whole takes a while
+            print(f"{row['ratio']:.2f} ×  {row['what']}", flush=True)
             rows.append(row)
     print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3f}".format))

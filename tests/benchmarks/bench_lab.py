@@ -1,4 +1,4 @@
-"""A slider's move in the lab, beside making the plan, the totals and the picture anew."""
+"""A slider's move in the lab, beside making the plan, the totals and the chart anew."""
 
 import itertools
 import warnings
@@ -7,7 +7,7 @@ import torch
 from turns import compare
 
 from prunelab import load_model, make_plan, measure_cost, rank_filters, trace
-from prunelab.charts import filter_norms
+from prunelab.charts.filters import filter_norms
 from prunelab.lab import Lab
 
 

@@ -1,9 +1,10 @@
-"""Trace, plan and prune beside Torch-Pruning 1.6, and the cost of a plan beside pruning and counting.
+"""Trace, plan and prune beside Torch-Pruning 1.6; a plan's cost beside pruning and counting.
 
 Ours leaves the model given as it is and returns a smaller copy; theirs works in place.
 """
 
 import copy
+from functools import partial
 
 import torch
 import torch_pruning as tp
@@ -24,22 +25,25 @@ def ours(model: nn.Module) -> nn.Module:
 
 def theirs(model: nn.Module) -> nn.Module:
     head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1:]
+    choices = {"pruning_ratio": 0.3, "ignored_layers": head}
     score = tp.importance.MagnitudeImportance(p=1)
-    tp.pruner.MagnitudePruner(model, IMAGES, importance=score, pruning_ratio=0.3, ignored_layers=head).step()
+    tp.pruner.MagnitudePruner(model, IMAGES, importance=score, **choices).step()
     return model
 
 
 def prune_rows(pairs: int) -> list[dict[str, object]]:
     rows = []
     for name in ("resnet50", "vgg16_bn", "densenet201"):
-        turns = min(pairs, 3) if name == "densenet201" else pairs  # half a minute for each of theirs
+        # densenet201: half a minute for each of theirs
+        turns = min(pairs, 3) if name == "densenet201" else pairs
         model = get_model(name, weights=None).eval()
-        rows.append(compare(f"trace + plan + prune, {name}", ours, theirs, lambda m=model: copy.deepcopy(m), turns))
+        what = f"trace + plan + prune, {name}"
+        rows.append(compare(what, ours, theirs, partial(copy.deepcopy, model), turns))
     return rows
 
 
 def cost_row(pairs: int) -> dict[str, object]:
-    """What a plan would save on ResNet-110: from the graph, and as one would otherwise, by pruning and counting."""
+    """What a plan would save on ResNet-110: from the graph, and by pruning and counting."""
     model = load_model("resnet110")
     graph = trace(model, SMALL)
     plan = make_plan(graph, {"*": 0.3})

@@ -1,4 +1,7 @@
-"""Sensitivity beside the loop one would write: copy, prune, and evaluate over a DataLoader, for each layer and ratio."""
+"""Sensitivity beside the loop one would write.
+
+For each layer and ratio, that copies, prunes, and evaluates over a DataLoader.
+"""
 
 import copy
 from collections.abc import Iterator
@@ -9,7 +12,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from turns import compare
 
 from prunelab import load_data, load_model, make_plan, measure_sensitivity, prune, trace
-from prunelab.batches import Split, normalize
+from prunelab.data.batches import Split
+from prunelab.data.images import normalize
 
 IMAGES = 500
 LAYERS = 7
@@ -17,20 +21,23 @@ RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def ours(model: nn.Module, split: Split, layers: list[str]) -> list[int]:
-    return measure_sensitivity(model, split, layers=layers, ratios=RATIOS).query("ratio > 0")["correct"].tolist()
+    table = measure_sensitivity(model, split, layers=layers, ratios=RATIOS)
+    return table.query("ratio > 0")["correct"].tolist()
 
 
 def theirs(model: nn.Module, split: Split, layers: list[str], batch_size: int) -> list[int]:
-    loader = DataLoader(
-        TensorDataset(normalize(split.images, split.normalization), split.labels), batch_size=batch_size
-    )
+    images = normalize(split.images, split.normalization)
+    loader = DataLoader(TensorDataset(images, split.labels), batch_size=batch_size)
     graph = trace(model, torch.zeros(1, 3, 32, 32))
     counts = []
     for layer in layers:
         for ratio in RATIOS:
             small = prune(copy.deepcopy(model), make_plan(graph, {layer: ratio})).eval()
+            correct = 0
             with torch.inference_mode():
-                counts.append(sum(int((small(images).argmax(1) == labels).sum()) for images, labels in loader))
+                for images, labels in loader:
+                    correct += int((small(images).argmax(1) == labels).sum())
+            counts.append(correct)
     return counts
 
 
@@ -54,6 +61,13 @@ def rows(pairs: int, device: str = "cpu") -> Iterator[dict[str, object]]:
         for batch_size in (128, IMAGES):  # the second is slower on a CPU, but what one may write
             truth = theirs(model, split, layers, batch_size)
             assert ours(model, split, layers) == truth
-            what = f"sensitivity, {name}, {LAYERS} layers × {len(RATIOS)} ratios, {IMAGES} images, {device}; theirs {batch_size} at once"
-            given = (model, split, layers, batch_size)
-            yield compare(what, lambda given: ours(*given[:3]), lambda given: theirs(*given), lambda g=given: g, pairs)
+            amount = f"{LAYERS} layers × {len(RATIOS)} ratios, {IMAGES} images"
+            what = f"sensitivity, {name}, {amount}, {device}; theirs {batch_size} at once"
+            given = (model, split, layers)
+            yield compare(
+                what,
+                lambda size, given=given: ours(*given),
+                lambda size, given=given: theirs(*given, size),
+                lambda size=batch_size: size,
+                pairs,
+            )

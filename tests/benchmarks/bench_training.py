@@ -1,8 +1,12 @@
-"""Training beside the loop that one would write: a DataLoader with torchvision's transforms, eager, the same batches."""
+"""Training beside the loop that one would write.
+
+That is eager, and has a DataLoader with torchvision's transforms; batches are as large.
+"""
 
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +16,16 @@ from torchvision.transforms import v2
 from turns import compare
 
 from prunelab import DataSplits, TrainSettings, load_model, train
-from prunelab.batches import NORMALIZATIONS, Split
+from prunelab.data.batches import Split
+from prunelab.data.images import NORMALIZATIONS
 
 IMAGES = {"cpu": 512, "cuda": 50_000}  # of an epoch
 WORKERS = {"cpu": 0, "cuda": 8}
 
 
-class Pictures(Dataset):
+class Images(Dataset):
+    """A split, decoded, as one would hand it to a DataLoader."""
+
     def __init__(self, split: Split, transform: v2.Transform) -> None:
         self.images = [v2.functional.to_pil_image(image) for image in split.images.cpu()]
         self.labels, self.transform = split.labels.tolist(), transform
@@ -38,7 +45,10 @@ def theirs(
     optimizer: torch.optim.Optimizer | None = None,
 ) -> torch.optim.Optimizer:
     optimizer = optimizer or torch.optim.SGD(
-        model.parameters(), settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+        model.parameters(),
+        settings.lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
     )
     for group in optimizer.param_groups:
         group["lr"] = settings.lr
@@ -69,7 +79,8 @@ def load(data: DataSplits, batch_size: int, device: str) -> DataLoader:
     mean, std = data.normalization
     steps = [v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip(), v2.ToImage()]
     transform = v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
-    return DataLoader(Pictures(data.train, transform), batch_size, shuffle=True, num_workers=WORKERS[device])
+    images, workers = Images(data.train, transform), WORKERS[device]
+    return DataLoader(images, batch_size, shuffle=True, num_workers=workers)
 
 
 def rows(pairs: int, device: str = "cpu") -> Iterator[dict[str, object]]:
@@ -83,9 +94,12 @@ def rows(pairs: int, device: str = "cpu") -> Iterator[dict[str, object]]:
         for settings in ways(plain, device):
             what = f"an epoch of {n} images, {name}, {device}, {settings.precision}"
             yield compare(
-                what, lambda m, s=settings: train(m, data, s), lambda m: theirs(m, loader, plain, device),
-                lambda m=model: copy.deepcopy(m), pairs,
-            )  # fmt: skip
+                what,
+                lambda m, settings=settings: train(m, data, settings),
+                lambda m: theirs(m, loader, plain, device),
+                partial(copy.deepcopy, model),
+                pairs,
+            )
 
 
 def ways(plain: TrainSettings, device: str) -> list[TrainSettings]:

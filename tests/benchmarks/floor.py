@@ -1,15 +1,20 @@
-"""How near a training step is to what the hardware allows: operations and bytes, counted, over two measured ceilings.
+"""How near a training step is to what the hardware allows.
 
     python tests/benchmarks/floor.py [--device cuda] [--compiled] [--networks resnet56 ...]
 
-Rows go into data/results/speed.csv, in place of those of the same network, processor and settings.
+Operations and bytes are counted, and held against two measured ceilings. Rows go into
+data/results/speed.csv, in place of those of the same network, processor and settings.
 
-operations, bytes: of one step (forward, backward, optimiser) at the paper's batch of 128, counted operator by operator
-as torch runs it; a multiply-add is two operations, and an operator reads each input and writes each output once.
-matrix_bytes: those of convolutions and linear layers alone, as if all between them were fused into them.
-floor: for each operator the longer of operations / peak and bytes / bandwidth, summed; fused_floor: of convolutions and
-linear layers alone. plain_step: of a DataLoader loop (float32, eager). peak: of a large matrix product or a 3×3 convolution of 256 channels, in the same
-precision. bandwidth: of copying a large tensor.
+operations, bytes: of one step (forward, backward, optimiser) at the paper's batch of 128, counted
+    operator by operator as torch runs it; a multiply-add is two operations, and an operator reads
+    each input and writes each output once.
+matrix_bytes: those of convolutions and linear layers alone, as if all between them were fused into
+    them.
+floor: for each operator the longer of operations / peak and bytes / bandwidth, summed.
+fused_floor: of convolutions and linear layers alone.
+plain_step: of a DataLoader loop (float32, eager).
+peak: of a large matrix product or a 3×3 convolution of 256 channels, in the same precision.
+bandwidth: of copying a large tensor.
 """
 
 import argparse
@@ -17,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -28,34 +34,45 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from prunelab import TrainSettings, load_model, make_optimizer, train
-from prunelab.checkpoint import write_whole
+from prunelab.utils.tensors import write_whole
 
 SPEED = Path(__file__).parents[2] / "data" / "results" / "speed.csv"
 KEY = ["network", "processor", "threads", "precision", "compiled"]
 EPOCH = 45_000  # images of CIFAR-10 without the validation split
-SIZES = {"cpu": (2048, 2**26, 512), "cuda": (8192, 2**30, 45_000)}  # of a matrix, floats copied, images trained on
+SIZES = {  # of a matrix, floats copied, images trained on
+    "cpu": (2048, 2**26, 512),
+    "cuda": (8192, 2**30, 45_000),
+}
+
+
+class Counted(NamedTuple):
+    """What one operator does."""
+
+    matrix: bool  # whether it is a matrix product
+    operations: int
+    bytes: int
 
 
 class Counter(TorchDispatchMode):
-    """Operations and bytes of each operator that runs: (is it a matrix product, operations, bytes)."""
+    """What each operator does that runs."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[tuple[bool, int, int]] = []
+        self.found: list[Counted] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         if not func.is_view and "empty" not in str(func) and "detach" not in str(func):
             read = tree_leaves((args, kwargs or {}))
-            changed = [
-                given
-                for given, argument in zip(args, func._schema.arguments, strict=False)
-                if argument.alias_info is not None and argument.alias_info.is_write
-            ]
+            changed = []
+            for given, argument in zip(args, func._schema.arguments, strict=False):
+                if argument.alias_info is not None and argument.alias_info.is_write:
+                    changed.append(given)
             written = tree_leaves(changed or out)
             count = flop_registry.get(func.overloadpacket)
             operations = int(count(*args, **(kwargs or {}), out_val=out)) if count else 0
-            self.found.append((count is not None, operations, _bytes(read) + _bytes(written)))
+            size = _bytes(read) + _bytes(written)
+            self.found.append(Counted(count is not None, operations, size))
         return out
 
 
@@ -63,9 +80,10 @@ def _bytes(leaves: list[object]) -> int:
     return sum(leaf.numel() * leaf.element_size() for leaf in leaves if isinstance(leaf, Tensor))
 
 
-def count_step(model: nn.Module, settings: TrainSettings, device: str) -> list[tuple[bool, int, int]]:
+def count_step(model: nn.Module, settings: TrainSettings, device: str) -> list[Counted]:
     optimizer = make_optimizer(model, settings)
-    images = torch.randn(settings.batch_size, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
+    images = torch.randn(settings.batch_size, 3, 32, 32, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.randint(10, (settings.batch_size,), device=device)
     for _ in range(2):  # momentum is made in the first step
         with Counter() as counter:
@@ -98,8 +116,10 @@ def measure_ceilings(device: str) -> dict[str, float]:
     for precision in ("float32", "bfloat16"):
         dtype = getattr(torch, precision)
         a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-        conv = nn.Conv2d(256, 256, 3, padding=1, bias=False).to(device, dtype, memory_format=torch.channels_last)
-        maps = torch.randn(n // 16, 256, 8, 8, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+        conv = nn.Conv2d(256, 256, 3, padding=1, bias=False)
+        conv = conv.to(device, dtype, memory_format=torch.channels_last)
+        maps = torch.randn(n // 16, 256, 8, 8, device=device, dtype=dtype)
+        maps = maps.to(memory_format=torch.channels_last)
         with torch.inference_mode():
             product = 2 * n**3 / time_it(lambda a=a, b=b: a @ b, device)
             convolution = 2 * maps.numel() * 9 * 256 / time_it(lambda c=conv, x=maps: c(x), device)
@@ -127,13 +147,15 @@ def rows(device: str, names: list[str], compiled: bool) -> Iterator[dict[str, ob
         for settings in ways:
             model = load_model(name).to(device, memory_format=torch.channels_last)
             peak, bandwidth = ceilings[settings.precision], ceilings["bytes"]
-            found = [
-                (matrix, operations, size, max(operations / peak, size / bandwidth))
-                for matrix, operations, size in count_step(model, settings, device)
-            ]
-            seconds = train(load_model(name), data, settings)["seconds"].iloc[1:].min()  # the first one warms up
-            step = float(seconds) / -(-len(data.train) // settings.batch_size)
-            floor, fused = (sum(f[3] for f in found if f[0] or not only) for only in (False, True))
+            found = count_step(model, settings, device)
+            floor = fused = 0.0
+            for operator in found:
+                least = max(operator.operations / peak, operator.bytes / bandwidth)
+                floor += least
+                fused += least if operator.matrix else 0
+            history = train(load_model(name), data, settings)
+            seconds = float(history["seconds"].iloc[1:].min())  # the first epoch warms up
+            step = seconds / -(-len(data.train) // settings.batch_size)
             yield {
                 "network": name,
                 "processor": torch.cuda.get_device_name() if device == "cuda" else "cpu",
@@ -141,9 +163,9 @@ def rows(device: str, names: list[str], compiled: bool) -> Iterator[dict[str, ob
                 "precision": settings.precision,
                 "compiled": bool(settings.compile),
                 "torch": torch.__version__,
-                "operations": sum(f[1] for f in found),
-                "bytes": sum(f[2] for f in found),
-                "matrix_bytes": sum(f[2] for f in found if f[0]),
+                "operations": sum(operator.operations for operator in found),
+                "bytes": sum(operator.bytes for operator in found),
+                "matrix_bytes": sum(operator.bytes for operator in found if operator.matrix),
                 "peak_per_s": round(peak),
                 "bandwidth_per_s": round(bandwidth),
                 "floor_ms": round(1000 * floor, 3),
@@ -158,13 +180,16 @@ def rows(device: str, names: list[str], compiled: bool) -> Iterator[dict[str, ob
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--networks", nargs="+", default=["resnet56", "resnet110", "vgg16"])
-    parser.add_argument("--compiled", action="store_true", help="also by torch.compile, which takes minutes to begin")
+    compiled = "also by torch.compile, which takes minutes to begin"
+    parser.add_argument("--compiled", action="store_true", help=compiled)
     given = parser.parse_args()
     before = pd.read_csv(SPEED) if SPEED.exists() else pd.DataFrame(columns=KEY)
     for row in rows(given.device, given.networks, given.compiled):
         print(row, flush=True)
-        before = pd.concat([before, pd.DataFrame([row])], ignore_index=True).drop_duplicates(KEY, keep="last")
+        both = pd.concat([before, pd.DataFrame([row])], ignore_index=True)
+        before = both.drop_duplicates(KEY, keep="last")
         write_whole(SPEED, before.to_csv(index=False))  # as they come: the whole takes a while

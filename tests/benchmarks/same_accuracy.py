@@ -1,9 +1,11 @@
-"""Does the fast way of training reach what the plain loop reaches? ResNet-20, the same epochs, three seeds.
+"""Does the fast way of training reach what the plain loop reaches?
 
-    python tests/benchmarks/same_accuracy.py                       # scanned digits
-    python tests/benchmarks/same_accuracy.py --data FOLDER --label "CIFAR-10 (JPEG)" --epochs 6 --images 9000
+    cd tests/benchmarks
+    python same_accuracy.py  # scanned digits
+    python same_accuracy.py --data FOLDER --label "CIFAR-10 (JPEG)" --epochs 6 --images 9000
 
-Prints a table and puts its rows into data/results/training.csv, in place of those of the same data set.
+ResNet-20, the same epochs, three seeds. Prints a table and puts its rows into
+data/results/training.csv, in place of those of the same data set.
 """
 
 import argparse
@@ -17,8 +19,8 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from prunelab import DataSplits, TrainSettings, evaluate, load_data, load_model, load_recipe, train
-from prunelab.checkpoint import write_whole
-from prunelab.data import data_dir
+from prunelab.utils.paths import data_dir
+from prunelab.utils.tensors import write_whole
 
 SEEDS = 3
 CIFAR = TrainSettings(channels_last=True)
@@ -28,11 +30,13 @@ def plain(model, data, settings) -> None:
     mean, std = data.normalization
     pixels = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
     flip = [v2.RandomHorizontalFlip()] * data.train.flip
-    pictures = bench_training.Pictures(data.train, v2.Compose([v2.RandomCrop(32, padding=4), *flip, *pixels]))
-    loader = DataLoader(pictures, settings.batch_size, shuffle=True)
+    transform = v2.Compose([v2.RandomCrop(32, padding=4), *flip, *pixels])
+    images = bench_training.Images(data.train, transform)
+    loader = DataLoader(images, settings.batch_size, shuffle=True)
     optimizer = None
     for epoch in range(settings.epochs):
-        optimizer = bench_training.theirs(model, loader, replace(settings, lr=settings.lr_at(epoch)), "cpu", optimizer)
+        now = replace(settings, lr=settings.lr_at(epoch))
+        optimizer = bench_training.theirs(model, loader, now, "cpu", optimizer)
     model.eval()
 
 
@@ -40,12 +44,15 @@ def some(data: DataSplits, images: int | None, seed: int) -> DataSplits:
     """With no more than so many training images, drawn by the seed."""
     if images is None:
         return data
-    chosen = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:images]
-    return replace(data, train=replace(data.train, images=data.train.images[chosen], labels=data.train.labels[chosen]))
+    whole, generator = data.train, torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(whole), generator=generator)[:images]
+    part = replace(whole, images=whole.images[chosen], labels=whole.labels[chosen])
+    return replace(data, train=part)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
     parser.add_argument("--data", default="digits")
     parser.add_argument("--label", help="what the data set is called in the table")
     parser.add_argument("--epochs", type=int, default=10)
@@ -53,20 +60,35 @@ if __name__ == "__main__":
     given = parser.parse_args()
     rows = []
     for seed in range(SEEDS):
-        data = some(load_data(given.data, label=given.label, device="cpu", seed=seed), given.images, seed)
+        whole = load_data(given.data, label=given.label, device="cpu", seed=seed)
+        data = some(whole, given.images, seed)
         base = load_recipe("digits-quick").baseline if given.data == "digits" else CIFAR
         settings = replace(base, epochs=given.epochs, seed=seed)
-        ways = {"plain loop": None, "float32": settings, "bfloat16": replace(settings, precision="bfloat16")}
+        ways = {
+            "plain loop": None,
+            "float32": settings,
+            "bfloat16": replace(settings, precision="bfloat16"),
+        }
         for way, own in ways.items():
             torch.manual_seed(seed)
             model = load_model("resnet20")
             train(model, data, own) if own else plain(model, data, settings)
             found = evaluate(model, data.test)
-            rows.append({"way": way, "model": "resnet20", "dataset": data.name, "seed": seed, "epochs": given.epochs,
-                         "n_train": len(data.train), "test_accuracy": found.accuracy, "n_test": found.total,
-                         "device": platform.machine(), "threads": torch.get_num_threads(),
-                         "torch": torch.__version__})  # fmt: skip
-            print(rows[-1], flush=True)
+            row = {
+                "way": way,
+                "model": "resnet20",
+                "dataset": data.name,
+                "seed": seed,
+                "epochs": given.epochs,
+                "n_train": len(data.train),
+                "test_accuracy": found.accuracy,
+                "n_test": found.total,
+                "device": platform.machine(),
+                "threads": torch.get_num_threads(),
+                "torch": torch.__version__,
+            }
+            rows.append(row)
+            print(row, flush=True)
     table, path = pd.DataFrame(rows), data_dir() / "results" / "training.csv"
     before = pd.read_csv(path) if path.exists() else table[:0]
     others = before[before["dataset"] != table["dataset"].iloc[0]]

@@ -1,8 +1,9 @@
-"""Are several small trainings at once faster in total than one after the other? Images a second of 1, 2, 4 … processes.
+"""Are several small trainings at once faster in total than one after the other?
 
     python tests/benchmarks/side_by_side.py --device cuda --network resnet56 --counts 1 2 4 8
 
-Each process trains a network of its own on all images; the clock runs from when all have done a first epoch.
+Prints the images a second of 1, 2, 4 … processes. Each trains a network of its own on all images;
+the clock runs from when all have done a first epoch.
 """
 
 import argparse
@@ -22,7 +23,9 @@ IMAGES = {"cpu": 512, "cuda": 45_000}
 
 def learn(name: str, device: str, threads: int, ready: Barrier, times: object) -> None:
     torch.set_num_threads(threads)
-    settings = TrainSettings(epochs=3, lr=0.01, milestones=(), channels_last=True, precision="bfloat16", compile=False)
+    settings = TrainSettings(
+        epochs=3, lr=0.01, milestones=(), channels_last=True, precision="bfloat16", compile=False
+    )
 
     def wait(row: dict) -> None:
         if row["epoch"] == 1:
@@ -33,7 +36,8 @@ def learn(name: str, device: str, threads: int, ready: Barrier, times: object) -
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--network", default="resnet56")
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 2])
@@ -58,13 +62,8 @@ if __name__ == "__main__":
         for process in processes:
             process.join()
         rate = sum(IMAGES[given.device] / s for s in seconds)
-        rows.append(
-            {
-                "processes": count,
-                "epoch_s": max(seconds),
-                "images_per_s": rate,
-                "gain": rate / (rows[0]["images_per_s"] if rows else rate),
-            }
-        )
+        row = {"processes": count, "epoch_s": max(seconds), "images_per_s": rate}
+        rows.append(row)
+        row["gain"] = rate / rows[0]["images_per_s"]
         print(rows[-1], file=sys.stderr, flush=True)
     print(pd.DataFrame(rows).round(3).to_string(index=False))

@@ -8,11 +8,24 @@ import torch
 
 
 def compare(
-    what: str, ours: Callable[[Any], object], theirs: Callable[[Any], object], make: Callable[[], Any], pairs: int
+    what: str,
+    ours: Callable[[Any], object],
+    theirs: Callable[[Any], object],
+    make: Callable[[], Any],
+    pairs: int,
 ) -> dict[str, object]:
-    """A row: what, ours and theirs (median seconds), ratio (median of theirs / ours over pairs), its least and most.
+    """A row of how long both take, by turns.
 
-    make: what both are given, made anew each time and not timed. One pair goes before, unmeasured.
+    Args:
+        what: the row's name.
+        ours: what is compared.
+        theirs: with what.
+        make: what both are given, made anew each time and not timed.
+        pairs: how often they take turns. One pair goes before, unmeasured.
+
+    Returns:
+        what, ours_s and theirs_s (median seconds), ratio (the median of theirs / ours over pairs),
+        its least and most, and pairs.
     """
     seconds: list[tuple[float, float]] = []
     for turn in range(pairs + 1):

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import ConsoleMessage, Page, Route, expect, sync_playwright
 
 REPOSITORY = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+BROWSERS = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
+CHROMIUM = next(filter(None, BROWSERS), None)
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -29,6 +30,15 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
+FOLDERS = {
+    "JUPYTER_CONFIG_DIR": "config",
+    "JUPYTER_DATA_DIR": "data",
+    "JUPYTER_RUNTIME_DIR": "run",
+    "IPYTHONDIR": "ipython",
+    "JUPYTERLAB_SETTINGS_DIR": "settings",
+    "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+    "PRUNELAB_RUNS": "runs",
+}
 expect.set_options(timeout=30_000)  # a machine may be busy
 
 
@@ -53,22 +63,23 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     token = secrets.token_hex(16)
-    folders = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "run", "IPYTHONDIR": "ipython",
-               "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}  # fmt: skip
-    options = {"ServerApp.ip": "127.0.0.1", "ServerApp.port": port, "IdentityProvider.token": token,
-               "ServerApp.root_dir": root, "LabApp.extension_manager": "readonly", "LabApp.expose_app_in_browser": True}  # fmt: skip
-    command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        "--no-browser",
-        "--allow-root",
-        *(f"--{k}={v}" for k, v in options.items()),
-    ]
-    environment = {**os.environ, **{name: str(state / folder) for name, folder in folders.items()}}
-    environment["PRUNELAB_RUNS"] = str(state / "runs")
+    options = {
+        "ServerApp.ip": "127.0.0.1",
+        "ServerApp.port": port,
+        "ServerApp.root_dir": root,
+        "IdentityProvider.token": token,
+        "LabApp.extension_manager": "readonly",
+        "LabApp.expose_app_in_browser": True,
+    }
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    environment = dict(os.environ)
+    for name, folder in FOLDERS.items():
+        environment[name] = str(state / folder)
     with (state / "log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+        server = subprocess.Popen(
+            command, stdout=log, stderr=log, env=environment, start_new_session=True
+        )
     address = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 60
@@ -86,18 +97,30 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    """A page of a Chromium that reaches loopback only; `page.blocked` and `page.errors` say what it wanted and said."""
+    """A page of a Chromium that reaches loopback only.
+
+    `page.blocked` holds what it wanted elsewhere, `page.errors` what it said.
+    """
     if CHROMIUM is None:
         pytest.fail("no Chromium on this machine: apt-get install chromium (.ci/run does)")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         context = browser.new_context(viewport={"width": 1280, "height": 3600})
         opened = context.new_page()
-        opened.blocked, opened.errors = [], []  # type: ignore[attr-defined]
-        context.route(
-            re.compile(r"^https?://(?!127\.0\.0\.1)"), lambda r: (opened.blocked.append(r.request.url), r.abort())
-        )  # type: ignore[attr-defined]
-        opened.on("console", lambda m: opened.errors.append(m.text) if m.type == "error" else None)  # type: ignore[attr-defined]
+        blocked: list[str] = []
+        errors: list[str] = []
+        opened.blocked, opened.errors = blocked, errors  # type: ignore[attr-defined]
+
+        def block(route: Route) -> None:
+            blocked.append(route.request.url)
+            route.abort()
+
+        def listen(message: ConsoleMessage) -> None:
+            if message.type == "error":
+                errors.append(message.text)
+
+        context.route(re.compile(r"^https?://(?!127\.0\.0\.1)"), block)
+        opened.on("console", listen)
         yield opened
         browser.close()
 
@@ -109,12 +132,14 @@ def run_all(page: Page, jupyter: tuple[str, str], notebook: str) -> None:
     prompts = page.locator(".jp-CodeCell .jp-InputArea-prompt")
     expect(prompts.first).to_be_visible(timeout=60_000)
     _wait_for_kernel(address, token)
-    expect(page.locator(".jp-Notebook-ExecutionIndicator")).to_have_attribute("data-status", "idle", timeout=60_000)
+    indicator = page.locator(".jp-Notebook-ExecutionIndicator")
+    expect(indicator).to_have_attribute("data-status", "idle", timeout=60_000)
     question = page.locator(".jp-Dialog button.jp-mod-accept")  # "Select Kernel", now and then
     for _ in range(40):
         if question.count():
             question.click()
-        if "[*]:" not in prompts.all_text_contents():  # Run All can be dropped without a word, at once or half way
+        # Run All can be dropped without a word, at once or half way
+        if "[*]:" not in prompts.all_text_contents():
             page.get_by_role("menuitem", name="Run", exact=True).click()
             page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         try:
@@ -128,8 +153,8 @@ def run_all(page: Page, jupyter: tuple[str, str], notebook: str) -> None:
 def _wait_for_kernel(address: str, token: str) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        with urllib.request.urlopen(f"{address}/api/sessions?token={token}", timeout=5) as answer:
-            states = [session["kernel"]["execution_state"] for session in json.load(answer)]
+        with urllib.request.urlopen(f"{address}/api/sessions?token={token}", timeout=5) as reply:
+            states = [session["kernel"]["execution_state"] for session in json.load(reply)]
         if "idle" in states:
             return
         time.sleep(0.2)

@@ -14,7 +14,8 @@ REMOVED = "#D55E00"
 
 
 def open_lab(jupyter: tuple[str, str], page: Page) -> None:
-    page.set_viewport_size({"width": 1280, "height": 6500})  # cells out of sight may not be in the page
+    # cells out of sight may not be in the page
+    page.set_viewport_size({"width": 1280, "height": 6500})
     run_all(page, jupyter, "lab.ipynb")
     expect(tab(page, "Norms")).to_be_visible()
 
@@ -32,7 +33,8 @@ def slider(page: Page, label: str):
 
 
 def row(page: Page, label: str):
-    return page.locator(".widget-hslider").filter(has=page.locator(f'.widget-label:text-is("{label}")'))
+    named = page.locator(f'.widget-label:text-is("{label}")')
+    return page.locator(".widget-hslider").filter(has=named)
 
 
 def press(page: Page, name: str) -> None:
@@ -66,13 +68,13 @@ def test_looking_and_choosing(jupyter, page):
     readout.press("Enter")
     expect(totals(page)).to_contain_text("23.81 M")
 
-    page.locator(".jupyter-button").filter(has=page.locator(".fa-caret-right")).first.click()  # stage 1 opens
+    openers = page.locator(".jupyter-button").filter(has=page.locator(".fa-caret-right"))
+    openers.first.click()  # stage 1 opens
     skip = page.locator(".widget-toggle-button").filter(has_text="skip").locator("visible=true")
     expect(skip).to_have_count(4)
     expect(skip.first).to_be_disabled()  # conv_1, whose maps are added to others
-    expect(page.locator(".widget-dropdown").filter(has_text="layer").locator("select")).to_have_value(
-        "conv_2 · layer1.0.conv1"
-    )
+    picker = page.locator(".widget-dropdown").filter(has_text="layer").locator("select")
+    expect(picker).to_have_value("conv_2 · layer1.0.conv1")
     shoot(page, "layers")
     skip.nth(1).click()
     expect(totals(page)).to_contain_text("25.88 M")
@@ -88,7 +90,8 @@ def test_looking_and_choosing(jupyter, page):
 
     tab(page, "Sensitivity").click()
     press(page, "Measure")
-    expect(page.locator(".widget-tab")).to_contain_text("3 curves on 143 validation images", timeout=120_000)
+    tabs = page.locator(".widget-tab")
+    expect(tabs).to_contain_text("3 curves on 143 validation images", timeout=120_000)
     shoot(page, "sensitivity")
     curves = page.locator(".widget-tab svg.marks").filter(has_text="accuracy without retraining")
     points = curves.locator(".mark-symbol.role-mark path")
@@ -99,7 +102,7 @@ def test_looking_and_choosing(jupyter, page):
 
     tab(page, "Time").click()
     press(page, "Measure")
-    expect(page.locator(".widget-tab")).to_contain_text(re.compile(r"of the time at [\d.]+% of"), timeout=120_000)
+    expect(tabs).to_contain_text(re.compile(r"of the time at [\d.]+% of"), timeout=120_000)
     shoot(page, "time")
     check_quiet(page)
 
@@ -107,10 +110,12 @@ def test_looking_and_choosing(jupyter, page):
 def test_doing_and_keeping(jupyter, page, tmp_path: Path):
     open_lab(jupyter, page)
     press(page, "Evaluate")
-    expect(page.locator(".widget-html").filter(has_text="pruned, not retrained").first).to_be_visible(timeout=60_000)
+    evaluation = page.locator(".widget-html").filter(has_text="pruned, not retrained").first
+    expect(evaluation).to_be_visible(timeout=60_000)
     page.get_by_text("beside it: filters only set to zero").click()
     press(page, "Seal")
-    expect(page.get_by_text(re.compile(r"Removed equals silenced: max"))).to_be_visible(timeout=60_000)
+    verdict = page.get_by_text(re.compile(r"Removed equals silenced: max"))
+    expect(verdict).to_be_visible(timeout=60_000)
     epochs = page.get_by_label("epochs")
     epochs.fill("50")
     epochs.press("Enter")
@@ -118,7 +123,8 @@ def test_doing_and_keeping(jupyter, page, tmp_path: Path):
     stop = page.locator(".widget-button:not([disabled])").filter(has_text="Stop")
     expect(page.get_by_text("Learning curves")).to_be_visible(timeout=120_000)  # after an epoch
     stop.click()
-    expect(page.get_by_text(re.compile(r"Stopped after \d+ of 50 epochs"))).to_be_visible(timeout=60_000)
+    stopped = page.get_by_text(re.compile(r"Stopped after \d+ of 50 epochs"))
+    expect(stopped).to_be_visible(timeout=60_000)
     shoot(page, "retrained")
 
     name = page.get_by_label("as", exact=True)
@@ -126,8 +132,9 @@ def test_doing_and_keeping(jupyter, page, tmp_path: Path):
     name.press("Enter")
     press(page, "Save recipe")
     expect(page.get_by_text("Saved. To run it: prunelab replay")).to_be_visible()
-    assert load_recipe(tmp_path / "mine.yaml").prune.ratios == {"stage1": 0.3, "stage2": 0.3, "stage3": 0.3}
-    rows = replay(load_recipe(tmp_path / "mine.yaml", ["retrain.epochs=1"]), device="cpu", out=tmp_path / "runs")
+    recipe = load_recipe(tmp_path / "mine.yaml", ["retrain.epochs=1"])
+    assert recipe.prune.ratios == {"stage1": 0.3, "stage2": 0.3, "stage3": 0.3}
+    rows = replay(recipe, device="cpu", out=tmp_path / "runs")
     assert list(rows["kind"]) == ["baseline", "pruned", "retrained"]
     press(page, "Copy as code")
     expect(page.locator("textarea").filter(visible=True)).to_have_value(re.compile("make_plan"))

@@ -1,3 +1,5 @@
+"""The notebooks' charts as a person sees them: in JupyterLab, in Chromium."""
+
 import os
 
 import pytest
@@ -7,7 +9,8 @@ from playwright.sync_api import expect
 
 @pytest.mark.parametrize(("name", "charts"), [("03_sensitivity", 3), ("07_what_time_it_saves", 1)])
 def test_its_charts_are_drawn_without_a_network(jupyter, page, name, charts):
-    page.set_viewport_size({"width": 1280, "height": 6000})  # cells out of sight may not be in the page
+    # cells out of sight may not be in the page
+    page.set_viewport_size({"width": 1280, "height": 6000})
     run_all(page, jupyter, f"{name}.ipynb")
     expect(page.locator(".jp-RenderedVegaCommon5 .vega-embed")).to_have_count(charts)
     assert page.locator('[data-mime-type="application/vnd.jupyter.error"]').count() == 0

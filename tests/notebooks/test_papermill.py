@@ -1,4 +1,7 @@
-"""Every teaching notebook runs by papermill, with nobody at the knobs, on pictures from a folder, cut short."""
+"""Every teaching notebook runs by papermill, cut short, on images from a folder.
+
+Nobody is at the knobs.
+"""
 
 import os
 import subprocess
@@ -23,28 +26,37 @@ SHORT: dict[str, dict] = {
     "04_across_layers": {"ratio": 0.3},
     "05_retraining": {"rates": [0.01], "scratch_epochs": 1, "layers": ["conv_2"], "batch_size": 4},
     "06_which_criterion": {"ratios": [0.3, 0.5], "criteria": ["l1", "var_l2"], "images": 0},
-    "07_what_time_it_saves": {"recipes": ["resnet56-pruned-b"], "formats": ["contiguous"], "repeats": 1},
+    "07_what_time_it_saves": {
+        "recipes": ["resnet56-pruned-b"],
+        "formats": ["contiguous"],
+        "repeats": 1,
+    },
     "report": {},
 }
-ALONE = ("04_across_layers", "07_what_time_it_saves", "report")  # they look at no pictures
+ALONE = ("04_across_layers", "07_what_time_it_saves", "report")  # they look at no images
 
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
     """{name: (what papermill said, the notebook that came out)}; two at a time."""
     folder = tmp_path_factory.mktemp("papermill")
-    pictures = make_folder(folder / "pictures")
+    images = make_folder(folder / "images")
     torch.save(load_model("resnet20", num_classes=2).state_dict(), folder / "fresh.pth")
 
     def run(name: str) -> tuple[subprocess.CompletedProcess, Path]:
-        given = {**SHORT[name], **({} if name == "report" else {"interactive": False})}
-        given |= {} if name in ALONE else {"data": str(pictures)}
-        given |= {} if name in ALONE or name.startswith("00") else {"weights": str(folder / "fresh.pth")}
-        command = [sys.executable, "-m", "papermill", str(NOTEBOOKS / f"{name}.ipynb"), str(folder / f"{name}.ipynb")]
+        given = dict(SHORT[name])
+        if name != "report":
+            given["interactive"] = False
+        if name not in ALONE:
+            given["data"] = str(images)
+        if name not in ALONE and not name.startswith("00"):
+            given["weights"] = str(folder / "fresh.pth")
+        source, made = NOTEBOOKS / f"{name}.ipynb", folder / f"{name}.ipynb"
+        command = [sys.executable, "-m", "papermill", str(source), str(made)]
         command += ["-y", yaml.safe_dump(given), "--no-progress-bar", "-k", "python3"]
-        environment = {"PRUNELAB_RUNS": str(folder / "runs"), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, cwd=folder)
-        return done, folder / f"{name}.ipynb"
+        here = {**os.environ, "PRUNELAB_RUNS": str(folder / "runs"), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=here, cwd=folder)
+        return done, made
 
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(SHORT, pool.map(run, SHORT), strict=True))

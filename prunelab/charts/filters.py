@@ -1,0 +1,232 @@
+"""Charts of filters: sorted norms, the cut of one layer, the first layer's weights as images."""
+
+import io
+from collections.abc import Collection
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor
+
+from prunelab.charts.style import COLOURS, PERCENT, WHOLE, Chart
+
+FATES = {"kept": "kept", "removed": "removed", "fixed": "must stay"}
+POINTS = 24  # of a line in `norm_lines`, about; more would not be seen
+COLUMNS, GAP = 24, 6  # filters in a row of `filter_images`, pixels between two
+
+
+def filter_norms(ranked: pd.DataFrame, *, columns: int = 3) -> alt.FacetChart:
+    """Sorted filter norms, a line for each conv and a panel for each stage, as in Fig. 2(a).
+
+    Args:
+        ranked: of `rank_filters`.
+        columns: panels in a row.
+
+    Returns:
+        Each filter's share of its layer's largest norm against its rank, coloured by its fate.
+
+    Example:
+        >>> charts.filter_norms(rank_filters(graph, plan))
+    """
+    shown = ["paper_name", "stage", "filter", "rank", "share"]
+    frame = ranked[shown].round(3).assign(fate=ranked["fate"].map(FATES))
+    base = alt.Chart(frame).encode(
+        x=alt.X("rank:Q", title="rank / filters of the layer", axis=PERCENT),
+        y=alt.Y("share:Q", title="norm / largest norm", scale=WHOLE),
+        detail="paper_name:N",
+        tooltip=["paper_name:N", "filter:Q", alt.Tooltip("share:Q", format=".3f"), "fate:N"],
+    )
+    lines = base.mark_line(strokeWidth=1, color="#cccccc")
+    scale = alt.Scale(domain=list(FATES.values()), range=[COLOURS[fate] for fate in FATES])
+    points = base.mark_circle(size=22).encode(
+        color=alt.Color("fate:N", scale=scale, title="filters", legend=alt.Legend(orient="top")),
+        opacity=alt.condition("datum.fate == 'must stay'", alt.value(0.35), alt.value(0.9)),
+        order=alt.Order("fate:N", sort="ascending"),
+    )
+    title = alt.Title(
+        "Sorted filter norms, one line for each conv", subtitle="the smallest go first"
+    )
+    return (
+        alt.layer(lines, points)
+        .properties(width=260, height=190)
+        .facet(facet=alt.Facet("stage:N", title=None), columns=columns)
+        .properties(title=title)
+    )
+
+
+def norm_lines(ranked: pd.DataFrame, layer: str = "") -> Chart:
+    """Sorted filter norms of every layer in one chart, as Fig. 2(a) has them.
+
+    Live: the parameter `chosen` is the layer drawn bold; a line that is clicked is in the selection
+    `picked`.
+
+    Args:
+        ranked: of `rank_filters`.
+        layer: the one that is drawn bold at first.
+
+    Returns:
+        A line for each conv, coloured front to back.
+
+    Example:
+        >>> charts.norm_lines(rank_filters(graph), "conv1")
+    """
+    layers = list(dict.fromkeys(ranked["layer"]))
+    sizes = ranked.groupby("layer")["rank"].transform("size")
+    step = (sizes / POINTS).clip(lower=1).round().astype(int)
+    place = ranked.groupby("layer").cumcount()
+    drawn = (place % step == 0) | (ranked["rank"] == 1)
+    frame = ranked.loc[drawn, ["layer", "rank", "share"]]
+    depth = {name: i + 1 for i, name in enumerate(layers)}
+    frame = frame.assign(depth=frame["layer"].map(depth)).round(3)
+
+    base = alt.Chart(frame).encode(
+        x=alt.X("rank:Q", title="filters, largest first", axis=PERCENT),
+        y=alt.Y("share:Q", title="norm / largest of the layer", scale=WHOLE),
+        detail="layer:N",
+        tooltip=["layer:N", alt.Tooltip("depth:Q", title="conv, front to back")],
+    )
+    colour = alt.Color(
+        "depth:Q",
+        title="conv, front to back",
+        scale=alt.Scale(scheme="viridis"),
+        legend=alt.Legend(tickMinStep=1, orient="bottom", gradientLength=250),
+    )
+    lines = base.mark_line(opacity=0.6, strokeWidth=1.5).encode(color=colour)
+    bold = base.mark_line(color="black", strokeWidth=3).transform_filter("datum.layer == chosen")
+    picked = alt.selection_point(name="picked", fields=["layer"], toggle=False, clear=False)
+    easy = base.mark_line(opacity=0, strokeWidth=9).add_params(picked)  # wide, to be hit
+    subtitle = ["black: the layer beside it"] if layer else []
+    title = alt.Title("Sorted filter norms of every conv", subtitle=subtitle)
+    chart = alt.layer(lines, bold, easy).properties(width=280, height=220, title=title)
+    return chart.add_params(alt.param(name="chosen", value=layer))
+
+
+def layer_norms(shown: dict[str, Any], most: int) -> Chart:
+    """The sorted norms of one layer, kept and removed apart, with the cut between them.
+
+    Live: the parameter `shown` takes what `describe_norms` says of any layer.
+
+    Args:
+        shown: of `describe_norms`.
+        most: filters of the widest layer that will be shown.
+
+    Returns:
+        A point for each filter, by place and score.
+
+    Example:
+        >>> charts.layer_norms(charts.describe_norms(ranked, "conv1"), most=64)
+    """
+    fates = list(FATES)
+    colours = alt.Scale(domain=fates, range=[COLOURS[fate] for fate in fates])
+    shapes = alt.Scale(domain=fates, range=["circle", "cross", "square"])
+    from_zero = alt.Scale(zero=True)
+    whole = alt.Axis(tickMinStep=1)
+    points = (
+        alt.Chart(alt.sequence(0, most, as_="i"))
+        .transform_filter("datum.i < length(shown.scores)")
+        .transform_calculate(
+            place="datum.i + 1",
+            score="shown.scores[datum.i]",
+            fate="shown.fates[datum.i]",
+            filter="shown.filters[datum.i]",
+        )
+        .mark_point(filled=True, size=36, opacity=0.9)
+        .encode(
+            x=alt.X("place:Q", title="filters, largest first", axis=whole, scale=from_zero),
+            y=alt.Y("score:Q", title="norm", scale=from_zero),
+            color=alt.Color("fate:N", scale=colours, title=None, legend=alt.Legend(orient="top")),
+            shape=alt.Shape("fate:N", scale=shapes, title=None),
+            tooltip=["filter:Q", "fate:N", alt.Tooltip("score:Q", format=".3f")],
+        )
+    )
+    cut = (
+        alt.Chart(alt.sequence(0, 1, as_="i"))
+        .transform_calculate(cut="shown.cut")
+        .transform_filter("isValid(datum.cut)")
+        .mark_rule(color=COLOURS["removed"], strokeDash=[5, 3], strokeWidth=2)
+        .encode(x="cut:Q")
+    )
+    title = alt.Title(alt.ExprRef("shown.title"), fontSize=12)
+    chart = alt.layer(points, cut).properties(width=290, height=240, title=title)
+    return chart.add_params(alt.param(name="shown", value=shown))
+
+
+def describe_norms(ranked: pd.DataFrame, layer: str) -> dict[str, Any]:
+    """What `layer_norms` draws of a layer: its scores, its filters' fates and the cut.
+
+    Args:
+        ranked: of `rank_filters`.
+        layer: its qualified name.
+
+    Returns:
+        title, and, largest score first, scores, filters (original numbers) and fates (kept, removed
+        or fixed). cut: the place between kept and removed; None where the two are mixed, or nothing
+        goes.
+
+    Example:
+        >>> charts.describe_norms(rank_filters(graph, plan), "layer1.0.conv1")["cut"]
+        11.5
+    """
+    own = ranked[ranked["layer"] == layer]
+    fates = own["fate"].tolist()
+    gone = fates.count("removed")
+    kept = len(fates) - gone
+    sorted_apart = gone > 0 and "removed" not in fates[:kept]
+    what = "cannot go" if "fixed" in fates else f"{gone} of {len(fates)} go"
+    return {
+        "title": f"{own['paper_name'].iloc[0]} ({layer}): {what}",
+        "scores": [round(float(score), 5) for score in own["score"]],
+        "filters": own["filter"].tolist(),
+        "fates": fates,
+        "cut": kept + 0.5 if sorted_apart else None,
+    }
+
+
+def filter_images(weight: Tensor, removed: Collection[int], *, side: int = 24) -> bytes:
+    """The filters of a first layer as a PNG: those that stay above those that go, as in Fig. 5.
+
+    Each filter is stretched to the whole range, so that its pattern shows; the largest norms come
+    first. Those that stay are framed in blue, those that go in orange.
+
+    Args:
+        weight: (filters, colours, kh, kw); with 3 colours, in colour, else their mean in grey.
+        removed: places in `weight` of those that go.
+        side: pixels of one filter.
+
+    Returns:
+        The bytes of a PNG.
+
+    Example:
+        >>> Image(charts.filter_images(graph.filters("conv1"), removed=[]))
+    """
+    images = weight.detach().float().cpu()
+    if images.shape[1] != 3:
+        images = images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    flat = images.flatten(1)
+    order = torch.argsort(flat.abs().sum(1), descending=True).tolist()
+    low, high = flat.amin(1)[:, None, None, None], flat.amax(1)[:, None, None, None]
+    stretched = ((images - low) / (high - low).clamp(min=1e-12) * 255).byte()
+    tiles = stretched.permute(0, 2, 3, 1).numpy()
+
+    gone = set(removed)
+    parts = {
+        "kept": [i for i in order if i not in gone],
+        "removed": [i for i in order if i in gone],
+    }
+    step = side + GAP
+    heights = {fate: -(-len(part) // COLUMNS) * step for fate, part in parts.items()}
+    size = min(COLUMNS, len(order)) * step + GAP, sum(heights.values()) + 2 * GAP
+    sheet = Image.new("RGB", size, "white")
+    top = GAP
+    for fate, part in parts.items():
+        for place, i in enumerate(part):
+            x, y = GAP + place % COLUMNS * step, top + place // COLUMNS * step
+            sheet.paste(COLOURS[fate], (x - 2, y - 2, x + side + 2, y + side + 2))
+            tile = Image.fromarray(tiles[i]).resize((side, side), Image.Resampling.NEAREST)
+            sheet.paste(tile, (x, y))
+        top += heights[fate] + GAP
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,36 @@
+"""The paper's experiments as data, run and reported.
+
+recipe, recipes/: what is done, in a few lines of YAML · experiment: doing it, resumable (steps:
+pruning; trainings: learning; run_folder; rows: what is measured) · results: rows beside the
+paper's · log: epochs · timing: Table 3 · notebooks: papermill.
+"""
+
+from prunelab.experiments.experiment import Experiment, replay
+from prunelab.experiments.log import read_log
+from prunelab.experiments.notebooks import check_parameters, run_notebook
+from prunelab.experiments.recipe import Recipe, load_recipe, recipe_names
+from prunelab.experiments.results import (
+    PUBLISHED,
+    compare_with_paper,
+    gather_rows,
+    read_paper,
+    read_rows,
+)
+from prunelab.experiments.timing import time_recipes
+
+__all__ = [
+    "PUBLISHED",
+    "Experiment",
+    "Recipe",
+    "check_parameters",
+    "compare_with_paper",
+    "gather_rows",
+    "load_recipe",
+    "read_log",
+    "read_paper",
+    "read_rows",
+    "recipe_names",
+    "replay",
+    "run_notebook",
+    "time_recipes",
+]

@@ -1,0 +1,116 @@
+"""Notebooks run in batch: found, parameterised, executed, and cleaned for the repository."""
+
+import ast
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prunelab.utils.checks import check_choice
+from prunelab.utils.paths import find_notebook
+from prunelab.utils.tensors import write_whole
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+VARYING = ["metadata.widgets", "metadata.language_info", "cell.metadata.execution"]
+# a kernel warns at every start that it talks over local TCP
+QUIET = ["--IPKernelApp.log_level=ERROR"]
+
+
+def check_parameters() -> None:
+    """Check that papermill passed no parameter that this notebook does not have.
+
+    papermill itself only warns. Called in the cell after `parameters`; elsewhere than in a notebook
+    it does nothing.
+
+    Raises:
+        ValueError: it names the nearest parameter.
+    """
+    from IPython import get_ipython
+
+    shell: Any = get_ipython()
+    cells = [cell for cell in shell.user_ns["In"][:-1] if cell.strip()] if shell else []
+    if len(cells) < 2 or not cells[-1].lstrip().startswith("# Parameters"):
+        return
+    known, given = _assigned(cells[-2]), _assigned(cells[-1])
+    for name in given:
+        check_choice("parameter", name, known)
+
+
+def _assigned(cell: str) -> list[str]:
+    targets: list[ast.expr] = []
+    for statement in ast.parse(cell).body:
+        if isinstance(statement, ast.Assign):
+            targets += statement.targets
+        elif isinstance(statement, ast.AnnAssign):
+            targets.append(statement.target)
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def run_notebook(name: str, output: str | Path, parameters: dict[str, Any]) -> None:
+    """Run a notebook of prunelab by papermill, with its prints on standard output.
+
+    A ValueError carries the error of the cell that failed; `output` then holds the notebook up to
+    there.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # a debugger's warning in every kernel's log
+    try:
+        papermill.execute_notebook(
+            str(find_notebook(name)),
+            str(output),
+            parameters,
+            kernel_name="python3",
+            extra_arguments=QUIET,
+            progress_bar=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+            store_widget_state=False,
+        )
+    except PapermillExecutionError as error:
+        raise ValueError(
+            f"{error.ename}: {error.evalue} (the notebook up to there is {output})"
+        ) from None
+
+
+def refresh(paths: Sequence[str | Path]) -> None:
+    """Run notebooks anew with their own parameters, and store them cleaned."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    for path in map(Path, paths):
+        print(path, flush=True)
+        notebook = nbformat.read(path, as_version=4)
+        with tempfile.TemporaryDirectory() as runs:
+            os.environ["PRUNELAB_RUNS"] = runs
+            client = NotebookClient(
+                notebook,
+                timeout=None,
+                kernel_name="python3",
+                store_widget_state=False,
+                extra_arguments=QUIET,
+                resources={"metadata": {"path": str(path.parent)}},
+            )
+            client.execute()
+        clean(notebook)
+        write_whole(path, nbformat.writes(notebook).replace(runs, "data/runs") + "\n")
+
+
+def clean(notebook: Any) -> None:
+    """Drop what differs from run to run: widgets, times, versions of the machine that ran it."""
+    from nbstripout import strip_output
+
+    strip_output(notebook, keep_output=True, keep_count=True, keep_id=False, extra_keys=VARYING)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [
+                output for output in cell.outputs if WIDGET not in output.get("data", {})
+            ]
+
+
+if __name__ == "__main__":
+    refresh(sys.argv[1:])

@@ -1,0 +1,243 @@
+"""Experiments as data: a YAML file of a few lines for each row of the paper's tables."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from prunelab.pruning import check_ratio
+from prunelab.training import RETRAINING, TrainSettings
+from prunelab.utils.checks import did_you_mean
+
+RECIPES = Path(__file__).parent / "recipes"  # a folder for each network
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataRecipe(_Section):
+    """What to learn from; the arguments of `load_data`."""
+
+    source: str = "cifar10"
+    label: str | None = None
+    normalization: str | tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    image_size: int | None = None
+    val_fraction: float = 0.1
+
+
+class ModelRecipe(_Section):
+    """Which network; the arguments of `load_model`."""
+
+    name: str
+    num_classes: int | None = None  # None: as many as the data has
+    weights: str | None = None  # these take the place of a trained baseline
+
+
+class PruneRecipe(_Section):
+    """Which filters go; the arguments of `make_plan`."""
+
+    ratios: dict[str, float]
+    skip: tuple[str, ...] = ()
+    criterion: str = "l1"
+    strategy: str = "independent"
+    order: str = "smallest"
+    rounding: str = "ceil"
+    align: int = 1
+    # what goes before a retraining
+    schedule: Literal["once", "layer by layer", "filter by filter", "rounds"] = "once"
+    # for the last of these: the ratios are reached in as many equal steps
+    rounds: int = Field(default=1, ge=1)
+
+    @field_validator("ratios")
+    @classmethod
+    def _check_ratios(cls, ratios: dict[str, float]) -> dict[str, float]:
+        for key, ratio in ratios.items():
+            check_ratio(key, ratio)
+        return ratios
+
+    @model_validator(mode="after")
+    def _check_rounds(self) -> Self:
+        if (self.rounds > 1) != (self.schedule == "rounds"):
+            raise ValueError(
+                "schedule 'rounds' and rounds of 2 or more need each other "
+                "(prune.schedule=rounds, prune.rounds=3); "
+                f"got schedule {self.schedule!r} and rounds {self.rounds}"
+            )
+        return self
+
+    @property
+    def all_ratios(self) -> dict[str, float]:
+        """`ratios`, and 0 for the layers in `skip`."""
+        return {**self.ratios, **dict.fromkeys(self.skip, 0.0)}
+
+
+class Recipe(_Section):
+    """An experiment: a network, data, and what is done with them. `load_recipe` reads one.
+
+    Attributes:
+        name: the file's, without its ending.
+        title: one line for people.
+        paper: the row of `data/paper/table1.csv` to compare with.
+        model: which network: `name`, `num_classes` (None: as many as the data has) and `weights`,
+            which take the place of a trained baseline.
+        data: what to learn from; the arguments of `load_data`, and `source` is its name or folder.
+        shortcuts: False leaves projection shortcuts out of the cost, as the paper's ResNet-34 rows
+            do.
+        baseline: how the network learns before it is pruned.
+        sensitivity: layers or stages to measure.
+        prune: which filters go; the arguments of `make_plan`, `skip` (layers that stay whole),
+            `schedule` and `rounds`. None: none go.
+        retrain: how the pruned network learns; None: it does not.
+        scratch: the pruned network from fresh weights, with as many epochs as the baseline (`E`) or
+            as many operations (`B`); None: not at all.
+        baseline_from: the recipe whose baseline is shared.
+    """
+
+    name: str
+    title: str
+    paper: str | None = None
+    model: ModelRecipe
+    data: DataRecipe = DataRecipe()
+    shortcuts: bool = True
+    baseline: TrainSettings = TrainSettings()
+    sensitivity: tuple[str, ...] = ()
+    prune: PruneRecipe | None = None
+    retrain: TrainSettings | None = RETRAINING
+    scratch: Literal["E", "B"] | None = None
+    baseline_from: str | None = None
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with prunelab.
+
+    Returns:
+        Names that `load_recipe` takes: each row of Table 1, `digits-quick`, and `resnet20-pruned-b`
+        for a CPU.
+    """
+    return sorted(_shipped())
+
+
+def _shipped() -> dict[str, Path]:
+    return {path.stem: path for path in RECIPES.rglob("*.yaml")}
+
+
+def load_recipe(name_or_path: str | Path, changes: Iterable[str] = ()) -> Recipe:
+    """The recipe of a name or of a YAML file.
+
+    Args:
+        name_or_path: one of `recipe_names()`, `resnet56-pruned-b` say, or a file that ends in
+            `.yaml`. `extends:` in a file names the recipe it builds on.
+        changes: settings to change, as `"retrain.epochs=2"`.
+
+    Returns:
+        The recipe, checked.
+
+    Raises:
+        ValueError: an unknown recipe, key or value; it names the nearest.
+        FileNotFoundError: there is no such file.
+
+    Example:
+        >>> load_recipe("vgg16-pruned-a", ["retrain.epochs=2"]).retrain.epochs
+        2
+    """
+    content = _read_yaml(name_or_path)
+    for change in changes:
+        _change(content, change)
+    return check_recipe(content, f"recipe {str(name_or_path)!r}")
+
+
+def check_recipe(content: Mapping[str, Any], what: str) -> Recipe:
+    """The recipe of plain JSON values, as `dump_recipe` gives; a ValueError begins with `what`."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(f"{what}: {_explain(error)}") from None
+
+
+def dump_recipe(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain JSON values."""
+    return recipe.model_dump(mode="json")
+
+
+def _read_yaml(name_or_path: str | Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    name = str(name_or_path)
+    if name in above:
+        raise ValueError(f"recipe {above[0]!r} extends itself: {' → '.join((*above, name))}")
+    above = (*above, name)
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"there is no recipe file {name}")
+        name, text = Path(name).stem, Path(name).read_text(encoding="utf-8")
+    elif name in (known := recipe_names()):
+        text = _shipped()[name].read_text(encoding="utf-8")
+    else:
+        raise ValueError(
+            f"unknown recipe {name!r}; {did_you_mean(name, known)}Known: {', '.join(known)}, or a "
+            ".yaml file"
+        )
+    try:
+        own = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"recipe {name!r} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(own, dict):
+        raise ValueError(
+            f"recipe {name!r} must hold keys and values, such as `model: {{name: resnet20}}`"
+        )
+    base = _read_yaml(own.pop("extends"), above) if "extends" in own else {}
+    return {**_merge(base, own), "name": name}
+
+
+def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Own settings over those of the recipe below; sections are merged, but for `prune`."""
+    merged = dict(base)
+    for key, value in own.items():
+        below = base.get(key)
+        sections = isinstance(below, dict) and isinstance(value, dict) and key != "prune"
+        merged[key] = _merge(below, value) if sections else value  # type: ignore[arg-type]
+    return merged
+
+
+def _change(content: dict[str, Any], change: str) -> None:
+    path, equals, text = change.partition("=")
+    if not equals or not path:
+        raise ValueError(
+            f"a setting is changed by key=value, such as retrain.epochs=2; got {change!r}"
+        )
+    *sections, key = path.split(".")
+    for section in sections:
+        content.setdefault(section, asdict(RETRAINING) if section == "retrain" else {})
+        content = content[section]
+        if not isinstance(content, dict):
+            raise ValueError(
+                f"cannot change {path!r}: {section!r} holds {content!r} and no settings"
+            )
+    content[key] = yaml.safe_load(text)
+
+
+def _explain(error: ValidationError) -> str:
+    sentences = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            known = _fields(problem["loc"][:-1])
+            hint = did_you_mean(problem["loc"][-1], known)
+            sentences.append(f"unknown key {where!r}; {hint}Known: {', '.join(known)}")
+        elif problem["type"] == "missing":
+            sentences.append(f"{where!r} is missing")
+        else:
+            got = "" if isinstance(problem["input"], dict) else f", got {problem['input']!r}"
+            sentences.append(f"{where!r}: {problem['msg'].removeprefix('Value error, ')}{got}")
+    return "; ".join(sentences)
+
+
+def _fields(where: tuple[Any, ...]) -> list[str]:
+    sections: dict[str, Any] = {"data": DataRecipe, "model": ModelRecipe, "prune": PruneRecipe}
+    if not where:
+        return list(Recipe.model_fields)
+    if where[0] in sections:
+        return list(sections[where[0]].model_fields)
+    return [field.name for field in fields(TrainSettings)]

@@ -1,0 +1,118 @@
+"""Measured rows, gathered in one CSV and set beside the paper's tables."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from prunelab.utils.paths import data_dir, find_shipped
+from prunelab.utils.tensors import write_whole
+
+PUBLISHED = data_dir() / "results" / "replays.csv"
+KEY = ["recipe", "kind", "dataset", "seed", "device"]
+
+
+def gather_rows(rows: pd.DataFrame, path: str | Path) -> pd.DataFrame:
+    """Add rows to a CSV, in place of those of the same recipe, kind, data set, seed and device."""
+    path = Path(path)
+    frames = [pd.read_csv(path), rows] if path.exists() else [rows]
+    together = pd.concat(frames, ignore_index=True).drop_duplicates(KEY, keep="last")
+    together = together.sort_values(KEY)
+    write_whole(path, together.to_csv(index=False))
+    return together.reset_index(drop=True)
+
+
+def read_rows(*paths: str | Path) -> pd.DataFrame:
+    """The rows of runs.
+
+    Args:
+        paths: CSVs of results; none: what is published in `data/results/replays.csv`.
+
+    Returns:
+        A row for each network, the last of equal runs; empty where no file exists.
+
+    Example:
+        >>> read_rows("data/runs/results.csv")
+    """
+    paths = paths or (PUBLISHED,)
+    frames = [pd.read_csv(path) for path in paths if Path(path).exists()]
+    if not frames:
+        return pd.DataFrame(columns=[*KEY, "weights", "test_accuracy", "flops", "params"])
+    together = pd.concat(frames, ignore_index=True).drop_duplicates(KEY, keep="last")
+    return together.reset_index(drop=True)
+
+
+def read_paper() -> pd.DataFrame:
+    """Table 1 of Li et al. 2017.
+
+    Returns:
+        A row for each network, by its name: error and pruned shares in percent, as printed.
+
+    Example:
+        >>> read_paper().loc["vgg16-pruned-a", "flops_pruned_percent"]
+        34.2
+    """
+    return pd.read_csv(find_shipped("data/paper/table1.csv")).set_index("model")
+
+
+def compare_with_paper(rows: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Measured rows beside the paper's, percent throughout.
+
+    Args:
+        rows: of `read_rows` or `replay`.
+        paper: of `read_paper`, when at hand.
+
+    Returns:
+        A line for each recipe, kind and data set, over its seeds. Columns: recipe, network, data,
+        n, error % (100 − last-epoch test accuracy, mean ± standard deviation for n > 1), paper's
+        error %, best % (the paper's error is its best on test; ours, chosen likewise), change
+        (points of error against the same recipe's baseline), multiply-adds, removed %, paper
+        removed %, parameters, epochs.
+
+    Example:
+        >>> compare_with_paper(read_rows())
+    """
+    paper = read_paper() if paper is None else paper
+    lines = []
+    for (recipe, kind, dataset), found in rows.groupby(["recipe", "kind", "dataset"], sort=False):
+        same = (rows["recipe"] == recipe) & (rows["dataset"] == dataset)
+        base = rows.loc[same & (rows["kind"] == "baseline"), "test_accuracy"]
+        key = _paper_row(str(found["paper"].iloc[0]), str(kind))
+        printed = paper.loc[key] if key in paper.index else pd.Series(dtype=float)
+        first = found.iloc[0]
+        line = {
+            "recipe": recipe,
+            "network": kind,
+            "data": dataset,
+            "n": len(found),
+            "error %": _spread(100 * (1 - found["test_accuracy"])),
+            "paper's error %": _format(printed.get("error_percent"), ".2f"),
+            "best %": _spread(100 * (1 - found["test_accuracy_best"])),
+            "change": _spread(100 * (base.mean() - found["test_accuracy"])),
+            "multiply-adds": f"{first['flops']:.3g}",
+            "removed %": f"{100 * first['flops_removed']:.1f}",
+            "paper removed %": _format(printed.get("flops_pruned_percent"), ".1f"),
+            "parameters": f"{first['params']:.3g}",
+            "epochs": int(first["epochs"]),
+        }
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _paper_row(name: str, kind: str) -> str:
+    """The paper's row for a network of a recipe: its baseline's, its own, or the scratch one."""
+    plain = name.removesuffix("-scratch")
+    if kind == "baseline":
+        return plain.split("-pruned")[0]
+    return {"retrained": plain}.get(kind, f"{plain}-scratch" if kind.startswith("scratch") else "")
+
+
+def _format(value: Any, spec: str) -> str:
+    return "" if value is None or pd.isna(value) else format(value, spec)
+
+
+def _spread(values: pd.Series) -> str:
+    values = values.dropna()
+    if values.empty:
+        return ""
+    return f"{values.mean():.2f}" + (f" ± {values.std():.2f}" if len(values) > 1 else "")

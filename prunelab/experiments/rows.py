@@ -1,0 +1,125 @@
+"""A run's networks, measured: a row for each, with its evidence."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from prunelab.experiments.recipe import Recipe
+from prunelab.experiments.results import gather_rows, read_rows
+from prunelab.experiments.trainings import Trainings
+from prunelab.graph import ChannelGraph
+from prunelab.measure import measure_latency
+from prunelab.pruning import total_cost
+from prunelab.training import evaluate
+from prunelab.utils import processes
+from prunelab.utils.tensors import hash_tensors
+
+KINDS = ("baseline", "pruned", "retrained", "scratch-E", "scratch-B")  # in the order of a report
+
+
+def report_rows(
+    networks: Mapping[str, nn.Module],
+    recipe: Recipe,
+    graph: ChannelGraph,
+    trainings: Trainings,
+    out: Path,
+) -> pd.DataFrame:
+    """A row for each of {kind: network}, measured or, where their weights are known, read.
+
+    Kept in the run's `rows.csv`, and gathered in `<out>/results.csv`. graph: of the unpruned one.
+    """
+    path = trainings.folder / "rows.csv"
+    models = {kind: networks[kind] for kind in KINDS if kind in networks}
+    before = processes.broadcast(lambda: read_rows(path))
+    hashes = processes.broadcast(
+        lambda: {kind: hash_tensors(model.state_dict()) for kind, model in models.items()}
+    )
+    known = set(zip(before["kind"], before["weights"], strict=True))
+    if not set(hashes.items()) <= known:
+        gather_rows(_measure_networks(models, hashes, recipe, graph, trainings), path)
+    rows = processes.broadcast(lambda: read_rows(path))
+    gather_rows(rows, out / "results.csv")
+    rows = rows[rows["kind"].isin(models)]
+    return rows.sort_values("kind", key=lambda kinds: kinds.map(KINDS.index), ignore_index=True)
+
+
+def _measure_networks(
+    networks: Mapping[str, nn.Module],
+    hashes: Mapping[str, str],
+    recipe: Recipe,
+    graph: ChannelGraph,
+    trainings: Trainings,
+) -> pd.DataFrame:
+    data, device = trainings.data, trainings.device
+    batch = 64 if data.train.image_size <= 64 else 8
+    times = measure_latency(networks, data.image_shape[1:], device=device, batch=batch)
+    latency = dict(zip(times["model"], times["median_ms"].round(3), strict=True))
+    rows = []
+    for kind, model in networks.items():
+        row = _measure_network(kind, model, recipe, graph, trainings)
+        row |= {"latency_ms": latency[kind], "latency_batch": batch}
+        row |= {"threads": torch.get_num_threads(), "weights": hashes[kind]}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _measure_network(
+    kind: str, model: nn.Module, recipe: Recipe, graph: ChannelGraph, trainings: Trainings
+) -> dict[str, Any]:
+    data, device = trainings.data, trainings.device
+    plan = None if kind == "baseline" else getattr(model, "pruning_plan", None)
+    cost = total_cost(graph, plan, shortcuts=recipe.shortcuts).to_dict("index")
+    before, after = cost["before"], cost["after"]
+    val, test = evaluate(model, data.val), evaluate(model, data.test)
+    history, weights = trainings.history(kind), recipe.model.weights
+    row: dict[str, Any] = {
+        "recipe": recipe.name,
+        "paper": recipe.paper,
+        "kind": kind,
+        "model": recipe.model.name,
+        "dataset": data.name,
+        "seed": trainings.seed,
+        "start": Path(weights).name if weights else "trained",
+        "epochs": len(history),
+        "n_test": test.total,
+        "test_accuracy": test.accuracy,
+        "n_val": val.total,
+        "val_accuracy": val.accuracy,
+        "val_accuracy_best": None,
+        "test_accuracy_best": None,
+        "flops": after["flops"],
+        "params": after["params"],
+        "params_all": after["params_all"],
+        "flops_removed": 1 - after["flops"] / before["flops"],
+        "params_removed": 1 - after["params"] / before["params"],
+        "seconds": 0,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "processes": processes.world_size(),
+        "torch": torch.__version__,
+    }
+    if len(history):
+        last = history[history["step"] == history["step"].max()]  # those before it were larger
+        row["val_accuracy_best"] = last["val_accuracy"].max()
+        row["test_accuracy_best"] = last["test_accuracy"].max()
+        row["seconds"] = history["seconds"].sum()
+    return row
+
+
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows for reading: percent, millions and milliseconds."""
+    rows = rows.set_index("kind")
+    table = {
+        "test accuracy %": 100 * rows["test_accuracy"],
+        "best %": 100 * rows["test_accuracy_best"],
+        "validation %": 100 * rows["val_accuracy"],
+        "multiply-adds (M)": rows["flops"] / 1e6,
+        "removed %": 100 * rows["flops_removed"],
+        "parameters (M)": rows["params"] / 1e6,
+        f"ms for {rows['latency_batch'].iloc[0]} images": rows["latency_ms"],
+        "epochs": rows["epochs"],
+    }
+    return pd.DataFrame(table).round(2)

@@ -1,0 +1,70 @@
+"""A run's folder: whose it is, and what is in it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from prunelab.data import DataSplits
+from prunelab.experiments.recipe import Recipe, check_recipe, dump_recipe
+from prunelab.utils import processes
+from prunelab.utils.tensors import write_whole
+
+FILES = {
+    "rows.csv": "a row for each network",
+    "plan.json": "which filters stay",
+    "pruned.safetensors": "the pruned, retrained network (load_pruned opens it)",
+    "scratch.safetensors": "the same network trained from scratch",
+    "baseline.safetensors": "the baseline's training",
+    "sensitivity.csv": "accuracy of each stage pruned alone",
+    "history.csv": "every epoch",
+    "log.jsonl": "the same, a line as each epoch ends",
+    "replay.ipynb": "this notebook, executed",
+}
+
+
+def list_files(folder: Path) -> dict[str, str]:
+    """{file: what it is} of what a run left."""
+    found = {folder / name: what for name, what in FILES.items()}
+    return {str(path): what for path, what in found.items() if path.exists()}
+
+
+def claim_folder(folder: Path, recipe: Recipe, seed: int, data: DataSplits) -> None:
+    """Note in `run.json` whose folder this is; ValueError where it is another run's."""
+    about = {
+        "recipe": _comparable(recipe),
+        "seed": seed,
+        "data": data.fingerprint,
+        "normalization": [list(values) for values in data.normalization],
+    }
+    path = folder / "run.json"
+    before = processes.broadcast(lambda: path.read_text(encoding="utf-8") if path.exists() else "")
+    if before:
+        made = json.loads(before)
+        older = check_recipe(made["recipe"], f"{path} is of another version: its recipe")
+        made["recipe"] = _comparable(older)
+        odd = _differences(made, about)
+        if odd:
+            raise ValueError(
+                f"{folder} holds another run: {'; '.join(odd)}. Name another folder for runs (out)"
+            )
+    write_whole(path, json.dumps(about, indent=1))
+
+
+def _comparable(recipe: Recipe) -> dict[str, Any]:
+    """What makes a run another one: not whether torch compiles it."""
+    values = dump_recipe(recipe)
+    for part in ("baseline", "retrain"):
+        if values[part] is not None:
+            del values[part]["compile"]
+    return values
+
+
+def _differences(before: Any, now: Any, where: str = "") -> list[str]:
+    """A phrase for each value that is another one now."""
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return [] if before == now else [f"{where} was {before!r}, not {now!r}"]
+    found = []
+    for key in {**before, **now}:
+        place = f"{where}.{key}".strip(".")
+        found += _differences(before.get(key), now.get(key), place)
+    return found

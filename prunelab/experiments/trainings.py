@@ -1,0 +1,79 @@
+"""The trainings of a run: each with its checkpoint and log, and all their epochs."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import nn
+from torch.optim import SGD
+
+from prunelab.data import DataSplits
+from prunelab.experiments.log import append_line, find_unlogged
+from prunelab.pruning import PruningPlan, save_pruned
+from prunelab.training import TrainSettings, make_optimizer, train
+from prunelab.utils.tensors import write_whole
+
+SEED_STEP = 1_000_003  # between the seeds of a schedule's trainings: shuffles and crops of its own
+
+
+class Trainings:
+    """Trains the networks of a run, and keeps every epoch in its folder."""
+
+    def __init__(self, folder: Path, data: DataSplits, device: torch.device, seed: int) -> None:
+        self.folder, self.data, self.device, self.seed = folder, data, device, seed
+        self._histories: list[tuple[str, pd.DataFrame]] = []
+
+    def train(
+        self,
+        kind: str,
+        model: nn.Module,
+        settings: TrainSettings,
+        checkpoint: Path,
+        optimizer: SGD | None = None,
+        *,
+        step: int = 0,
+    ) -> SGD:
+        """Train a network in place; what comes back is its optimizer, with the momentum.
+
+        kind: of the network, as in the rows of a report. step: of a schedule, from 1; 0 without.
+        """
+        print(f"{kind}: {settings.epochs} epochs on {self.data.name} ({self.device})", flush=True)
+        log = partial(append_line, self.folder / "log.jsonl", {"kind": kind, "step": step})
+        settings = replace(settings, seed=self.seed + SEED_STEP * step)
+        model.to(self.device)
+        optimizer = optimizer or make_optimizer(model, settings)
+        history = train(
+            model,
+            self.data,
+            settings,
+            optimizer=optimizer,
+            checkpoint=checkpoint,
+            progress=True,
+            on_epoch=log,
+        )
+        for row in find_unlogged(self.folder, kind, step, history):
+            log(row)  # it was killed between keeping an epoch and logging it
+        self._histories.append((kind, history.assign(kind=kind, step=step)))
+        write_whole(self.folder / "history.csv", self.history().to_csv(index=False))
+        return optimizer
+
+    def save(self, name: str, model: nn.Module, recipe: str, kind: str) -> None:
+        """Save a pruned network in the run's folder, with where it comes from."""
+        plan = model.pruning_plan
+        assert isinstance(plan, PruningPlan)
+        info = {
+            "recipe": recipe,
+            "kind": kind,
+            "seed": self.seed,
+            "dataset": self.data.name,
+            "classes": list(self.data.classes),
+            "normalization": [list(values) for values in self.data.normalization],
+        }
+        save_pruned(self.folder / name, model, plan, info=info)
+
+    def history(self, kind: str | None = None) -> pd.DataFrame:
+        """The epochs of all trainings so far, or of those of one kind of network."""
+        own = [history for name, history in self._histories if kind in (None, name)]
+        return pd.concat(own, ignore_index=True) if own else pd.DataFrame()

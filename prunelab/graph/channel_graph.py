@@ -1,0 +1,338 @@
+"""A traced model: its layers, and the groups of filters that go together."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from html import escape
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from prunelab.graph.groups import Group, find_groups
+from prunelab.graph.history import find_history
+from prunelab.graph.labels import Channels, Layer
+from prunelab.graph.walk import walk
+from prunelab.utils.checks import did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd  # a trace needs none: it is imported where a table is made
+
+Key = TypeVar("Key")
+FREE = "can be pruned"
+
+
+class ChannelGraph:
+    """A traced model: every conv in forward order, and the groups of layers that go together.
+
+    `trace` makes it. A linear layer that runs at every position of its maps is a 1×1 convolution in
+    other words: it leads a group, but is not among `layers`.
+
+    Attributes:
+        model: the one traced, not a copy.
+        layers: every conv in forward order, by qualified name.
+        groups: layers whose filters must go together; `print(graph)` lists them.
+        shapes: {layer: Layer}, of linear layers too.
+        stage_of: {layer: `stage1` …}; a group has that of its leader.
+        numbers: {layer: the original numbers of its filters}.
+        widths: {layer: original number of filters}.
+        input_shapes: what it was traced with.
+        input_dtypes: likewise.
+        channels: what the trace learned.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: tuple[Tensor, ...],
+        channels: Channels,
+        shapes: Mapping[str, Layer],
+    ) -> None:
+        self.model = model
+        self.input_shapes = [list(x.shape) for x in inputs]
+        self.input_dtypes = [str(x.dtype).removeprefix("torch.") for x in inputs]
+        self.channels = channels
+        self.shapes = dict(shapes)
+        self.layers = [name for name, layer in shapes.items() if layer.kind != "linear"]
+        self.stage_of = self._find_stages()
+        self.groups = find_groups(channels, self.shapes, self.stage_of)
+        history = find_history(model)
+        if history is not None:
+            self.numbers = {name: torch.tensor(kept) for name, kept in history.keep.items()}
+            self.widths = {name: history.widths[name] for name in history.keep}
+        else:
+            tied = {*self.layers, *(name for group in self.groups for name in group.layers)}
+            made = [name for name in channels.made if name in self.shapes.keys() & tied]
+            self.widths = {name: self.shapes[name].n_out for name in made}
+            self.numbers = {name: torch.arange(width) for name, width in self.widths.items()}
+
+    @property
+    def stages(self) -> list[str]:
+        """`stage1` …: layers of one feature-map size; a stem alone counts to the next."""
+        return sorted({group.stage for group in self.groups})
+
+    @cached_property
+    def _group_of(self) -> dict[str, Group]:
+        return {name: group for group in self.groups for name in group.layers}
+
+    def group_of(self, layer: str) -> Group:
+        """The group of a layer, by qualified or paper name."""
+        return self._group_of[self.find(layer)]
+
+    def find(self, layer: str) -> str:
+        """The qualified name of a layer, given by that or by its paper name.
+
+        Raises:
+            ValueError: there is no such layer; it names the nearest.
+        """
+        by_paper = {self.shapes[name].paper_name: name for name in (*self.layers, *self._group_of)}
+        if layer in self.layers or layer in self._group_of:
+            return layer
+        if layer in by_paper:
+            return by_paper[layer]
+        hint = did_you_mean(layer, [*by_paper, *self.layers])
+        numbered = [name for name in by_paper if name.startswith("conv_")]
+        raise ValueError(
+            f"unknown layer {layer!r}; {hint}The layers are {numbered[0]} … {numbered[-1]} "
+            f"({self.layers[0]} … {self.layers[-1]}), the stages {', '.join(self.stages)}"
+        )
+
+    def select(self, key: str) -> list[Group]:
+        """The groups that a ratio's key means.
+
+        Args:
+            key: a layer, a stage, or "*" for all; the last two mean prunable groups only.
+
+        Raises:
+            ValueError: the layer is unknown, or cannot be pruned.
+        """
+        if key == "*" or key in self.stages:
+            return [g for g in self.groups if g.prunable and key in ("*", g.stage)]
+        group = self.group_of(key)
+        if not group.prunable:
+            raise ValueError(f"{key!r} cannot be pruned: {group.reason}")
+        return [group]
+
+    @property
+    def scored(self) -> list[str]:
+        """The layers that have filters to score: every conv, and what else leads a group."""
+        scored = {*self.layers, *(group.leader for group in self.groups)}
+        return [name for name in self.shapes if name in scored]
+
+    def module_of(self, layer: str) -> nn.Module:
+        """The module of a layer; ValueError for one that the model's code applies as a function."""
+        name = self.find(layer)
+        if self.shapes[name].weight != f"{name}.weight":
+            raise ValueError(
+                f"{name} is a bare parameter, applied by a function: it has no maps to hook into"
+            )
+        return self.model.get_submodule(name)
+
+    def filters(self, layer: str) -> Tensor:
+        """The weight of a layer with a filter in each row: (out, in / groups, *kernel)."""
+        owner, _, attribute = self.shapes[layer].weight.rpartition(".")
+        return self.as_filters(layer, getattr(self.model.get_submodule(owner), attribute).detach())
+
+    def as_filters(self, layer: str, weight: Tensor) -> Tensor:
+        """A tensor shaped as a layer's weight, with a filter in each row."""
+        shape = self.shapes[layer]
+        if not shape.transposed:
+            return weight
+        split = weight.unflatten(0, (shape.groups, -1))  # (groups, in / groups, out / groups, …)
+        return split.transpose(1, 2).flatten(0, 1)
+
+    def coupled(self, layer: str) -> "pd.DataFrame":
+        """What goes when filters of a layer go.
+
+        Returns:
+            A row for each module that loses something, in the model's order. Columns: module,
+            paper_name (of convs and linear layers, else the module's kind), loses (filters, entries
+            or inputs), role (leader, tied, follows or reads), why (a sentence).
+        """
+        import pandas as pd
+
+        group, channels = self.group_of(layer), self.channels
+        own = channels.root[torch.cat([channels.made[name] for name in group.layers])].unique()
+        order = {name: i for i, (name, _) in enumerate(self.model.named_modules())}
+        rows: dict[tuple[str, str], tuple[str, ...]] = {}
+        for tensor, dims in channels.slices.items():
+            owner, _, attribute = tensor.rpartition(".")
+            for dim, labels in dims.items():
+                if not torch.isin(channels.root[labels], own).any():
+                    continue
+                name = tensor if tensor in self.shapes else owner
+                shape = self.shapes.get(name)
+                if shape is None:
+                    module = self.model.get_submodule(owner) if owner in order else None
+                    kind = type(module).__name__ if module is not None else attribute
+                    rows[name, "entries"] = (kind, "follows", "one entry for each of these maps")
+                elif name in group.layers and (attribute == "bias" or dim == int(shape.transposed)):
+                    role = "leader" if name == group.leader else "tied"
+                    rows[name, "filters"] = (shape.paper_name, role, self._say_role(group, name))
+                elif attribute != "bias":
+                    why = "its kernels for these maps have nothing to read"
+                    rows[name, "inputs"] = (shape.paper_name, "reads", why)
+        found = [(name, paper, loses, *rest) for (name, loses), (paper, *rest) in rows.items()]
+        found.sort(key=lambda row: order.get(row[0], len(order)))
+        return pd.DataFrame(found, columns=["module", "paper_name", "loses", "role", "why"])
+
+    def _say_role(self, group: Group, layer: str) -> str:
+        if layer != group.leader:
+            return (
+                f"tied to {group.leader} (their maps are added, or read one by one): the same "
+                "places must go"
+            )
+        if len(group.layers) == 1:
+            return "alone: its own norms decide"
+        if self.shapes[layer].kind == "shortcut":
+            return "its norms decide for all: the projection shortcut leads (Li et al. 2017, §3.3)"
+        return "its norms decide for all: the first of those tied"
+
+    def alive(self, keep: Mapping[str, Sequence[int]]) -> Tensor:
+        """Which labels are left (bool, one for each label) when the layers keep what `keep` says.
+
+        Args:
+            keep: {layer: survivors in the original numbering}.
+
+        Raises:
+            ValueError: tied layers keep different filters, or a filter goes that cannot.
+        """
+        root = self.channels.root
+        alive = torch.ones(len(root), dtype=torch.bool)
+        thinned = [name for name, kept in keep.items() if len(kept) != len(self.numbers[name])]
+        stays = {name: torch.isin(self.numbers[name], torch.tensor(keep[name])) for name in thinned}
+        for name, mask in stays.items():
+            alive[root[self.channels.made[name][~mask]]] = False
+            group = self._group_of.get(name)
+            if group is not None and not group.prunable:
+                raise ValueError(f"filters of {name} cannot be removed: {group.reason}")
+        left = self.count(alive, {name: self.channels.made[name] for name in keep})
+        for name, kept in keep.items():
+            if left[name] != len(kept):
+                group = self._group_of[name]
+                tied = [other for other in group.layers if other != name]
+                others = ", ".join(tied) or "their own, in units"
+                raise ValueError(
+                    f"tied layers must keep the same filters: {name} and {others} do not"
+                )
+        return alive
+
+    def count(self, alive: Tensor, labels: Mapping[Key, Tensor]) -> dict[Key, int]:
+        """{name: how many of its labels are left}."""
+        if not labels:
+            return {}
+        sums = alive[self.channels.root[torch.cat(list(labels.values()))]].cumsum(0)
+        ends = torch.tensor([len(own) for own in labels.values()]).cumsum(0)
+        totals = torch.cat([sums.new_zeros(1), sums[ends - 1]])
+        return dict(zip(labels, totals.diff().tolist(), strict=True))
+
+    def _find_stages(self) -> dict[str, str]:
+        spatial = [name for name, layer in self.shapes.items() if layer.size]
+        sizes = list(dict.fromkeys(self.shapes[name].size for name in spatial))
+        count = [sum(self.shapes[name].size == size for name in spatial) for size in sizes]
+        if len(sizes) > 1 and count[0] == 1:  # a stem, as ResNet's 7×7 conv before the pooling
+            number = {size: max(i, 1) for i, size in enumerate(sizes)}
+        else:
+            number = {size: i + 1 for i, size in enumerate(sizes)}
+        return {name: f"stage{number[self.shapes[name].size]}" for name in spatial}
+
+    def __repr__(self) -> str:
+        lines = [self._title]
+        for row in self._rows():
+            tied = f" with {row['goes with it']}" if row["goes with it"] else ""
+            stays = row["verdict"] != FREE
+            lines.append(
+                f"  {row['stage']} {row['number']} = {row['leader']}, {row['filters']}{tied}"
+                + f"  (stays: {row['verdict']})" * stays
+            )
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """The table that a notebook shows: a row for each group, with the reason if it stays."""
+        import pandas as pd
+
+        with pd.option_context("display.max_colwidth", None):  # reasons are shown whole
+            table = pd.DataFrame(self._rows()).to_html(index=False, border=0, justify="left")
+        box = '<div style="max-height:32em;overflow:auto">'
+        return f"{box}<b>{escape(self._title)}</b>{table}</div>"
+
+    def _rows(self) -> list[dict[str, str]]:
+        """A row for each group, for reading."""
+        rows = []
+        for group in self.groups:
+            several = len(group.units) not in (1, group.size)
+            row = {
+                "stage": group.stage,
+                "number": self.shapes[group.leader].paper_name,
+                "leader": group.leader,
+                "filters": f"{group.size} filters" + f" in {len(group.units)} units" * several,
+                "goes with it": ", ".join(name for name in group.layers if name != group.leader),
+                "verdict": FREE if group.prunable else group.reason,
+            }
+            rows.append(row)
+        return rows
+
+    @property
+    def _title(self) -> str:
+        free = sum(group.prunable for group in self.groups)
+        return (
+            f"ChannelGraph of {type(self.model).__name__}: {len(self.layers)} convs, "
+            f"{free} of {len(self.groups)} groups can be pruned"
+        )
+
+
+def trace(model: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> ChannelGraph:
+    """The channel graph of a model: its layers, which filters go together, which must stay and why.
+
+    Args:
+        model: any nn.Module that torch.fx can trace. It is not changed: a copy that shares its
+            tensors runs once, in evaluation mode, on the model's device (the meta device, too).
+        example_input: a tensor, or a tuple of them, of the shape that forward takes, e.g.
+            (1, 3, 32, 32).
+
+    Returns:
+        The graph; `print(graph)` shows its groups.
+
+    Raises:
+        ValueError: the model cannot be traced, or does not take such an input.
+
+    Example:
+        >>> graph = trace(load_model("vgg16"), torch.zeros(1, 3, 32, 32))
+        >>> graph.layers[:2]
+        ['features.0', 'features.3']
+    """
+    inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+    _check_model(model)
+    if not all(isinstance(x, Tensor) for x in inputs) or not inputs:
+        raise ValueError(
+            "example_input must be a tensor or a tuple of tensors, such as "
+            "torch.zeros(1, 3, 32, 32)"
+        )
+    if any(x.numel() == 0 for x in inputs):
+        shape = tuple(inputs[0].shape)
+        raise ValueError(f"example_input is empty, of shape {shape}; one image is enough")
+    channels, shapes = walk(model, inputs)
+    if not any(layer.kind != "linear" for layer in shapes.values()):
+        name = type(model).__name__
+        raise ValueError(f"{name} has no convolution, so there are no filters to prune")
+    return ChannelGraph(model, inputs, channels, shapes)
+
+
+def _check_model(model: nn.Module) -> None:
+    """ValueError for what is no plain nn.Module, with what to pass instead."""
+    if isinstance(model, type):
+        name = model.__name__
+        raise ValueError(f"trace takes a model; got the class {name}. Pass {name}()")
+    name = type(model).__name__
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"trace takes a model; got a {name}. Pass an instance of an nn.Module")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError(
+            "a scripted model has no Python code to follow: pass the module that it was made from"
+        )
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise ValueError(f"{name} wraps the model: pass model.module, and wrap what comes out anew")
+    if hasattr(model, "_orig_mod"):  # of torch.compile
+        raise ValueError(
+            "a compiled model cannot be followed: pass model._orig_mod, and compile what comes out "
+            "anew"
+        )

@@ -1,0 +1,254 @@
+"""What a trace carries and learns: labels of channels, which are tied, what they slice, what stays.
+
+During a trace every tensor carries *labels*: integers that say, for each channel, which filter made
+it. Labels have the tensor's number of dimensions; a dimension of size 1 means that they do not
+change along it, so a conv's output (n, 16, 32, 32) has labels (1, 16, 1, 1). What a model does with
+its channels, such as a concatenation or a transposition, is done with the labels too; and channels
+that can only stay or go together get *tied*.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunelab.graph.history import find_history
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A conv or linear layer as it was traced."""
+
+    name: str  # qualified module name (of a functional call: of its weight)
+    paper_name: str  # conv_1 …, shortcut_1 …, linear_1 …
+    kind: str  # conv, shortcut or linear
+    n_in: int
+    n_out: int
+    kernel: tuple[int, ...]
+    groups: int
+    bias: bool
+    positions: int  # pixels of one image where a filter is applied, over all uses
+    size: tuple[int, ...]  # of the output maps, () for a linear layer of whole images
+    weight: str  # its qualified name; (out, in / groups, …), transposed (in, out / groups, …)
+    transposed: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Count:
+    """A number that the model's code took from a shape: a share of how many labels there are."""
+
+    labels: Tensor  # (n,)
+    share: Fraction = Fraction(1)
+
+    @property
+    def value(self) -> int:
+        return int(len(self.labels) * self.share)
+
+    def __mul__(self, factor: object) -> "Count":
+        if not isinstance(factor, int):
+            return NotImplemented
+        return Count(self.labels, self.share * factor)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, divisor: object) -> "Count":
+        if not isinstance(divisor, int) or self.value % divisor:
+            return NotImplemented
+        return Count(self.labels, self.share / divisor)
+
+
+class Channels:
+    """What a trace learns: which filters exist, are tied, slice what, must stay, and why.
+
+    Names of tensors are qualified (`layer1.0.conv1.weight`); a parameter shared by two modules has
+    one name.
+
+    Attributes:
+        batch: images that go in.
+        groups: {grouped conv or norm: "go" or "stay"}, what happens to its groups.
+        root: label -> the label that stands for all tied to it.
+        made: {layer: label of each of its filters}.
+        reads: {layer: label of each of its input channels}.
+        slices: {tensor: {dimension: label of each of its slices}}.
+        counts: {(module, attribute, place): what it counts}.
+        mixes: {norm over channels: (their dimension in its input, labels)}.
+        reasons: {label: why it must stay}.
+        grids: labels whose numbers an operator keeps equal, and which one.
+        layers: in forward order, as yet without paper names.
+        by_hand: {tensor that the model's own code reads in a way no rule knows: where}.
+        widths_read: (module, attribute) that the model's own code reads.
+        called: modules and tensors that the run has used.
+        alias: {tensor: its one name}.
+    """
+
+    def __init__(self, model: nn.Module, batch: int = 1) -> None:
+        self.batch = batch
+        history = find_history(model)
+        self.groups: dict[str, str] = dict(history.groups) if history else {}
+        self.root = torch.empty(0, dtype=torch.long)
+        self.made: dict[str, Tensor] = {}
+        self.reads: dict[str, Tensor] = {}
+        self.slices: dict[str, dict[int, Tensor]] = {}
+        self.counts: dict[tuple[str, str, int | None], Tensor] = {}
+        self.mixes: dict[str, tuple[int, Tensor]] = {}
+        self.reasons: dict[int, str] = {}
+        self.grids: list[tuple[Tensor, str]] = []
+        self.layers: dict[str, Layer] = {}
+        self.by_hand: dict[str, str] = {}
+        self.widths_read: set[tuple[str, str]] = set()
+        self.called: set[str] = set()
+        self.alias: dict[str, str] = {}
+        first: dict[int, str] = {}
+        for find in (model.named_parameters, model.named_buffers):
+            for name, tensor in find(remove_duplicate=False):
+                self.alias[name] = first.setdefault(id(tensor), name)
+
+    def make(self, layer: str, n: int) -> Tensor:
+        """The labels of a layer's n filters; the same ones each time the layer is used."""
+        if layer not in self.made:
+            self.made[layer] = self.new(n)
+        return self.made[layer]
+
+    def new(self, n: int) -> Tensor:
+        """n labels that nothing has yet."""
+        labels = torch.arange(len(self.root), len(self.root) + n)
+        self.root = torch.cat([self.root, labels])
+        return labels
+
+    def fix(self, reason: str) -> Tensor:
+        """One label for channels that no filter made; what is tied to it must stay."""
+        label = self.new(1)
+        self.reasons[int(label)] = reason
+        return label
+
+    def tie(self, a: Tensor, b: Tensor) -> None:
+        """The filters of a[i] and b[i] stay or go together."""
+        a, b = (labels.reshape(-1) for labels in torch.broadcast_tensors(a, b))
+        while True:
+            one, other = self.root[a], self.root[b]
+            low, high = torch.minimum(one, other), torch.maximum(one, other)
+            if torch.equal(low, high):
+                return
+            rename = torch.arange(len(self.root)).scatter_reduce(0, high, low, "amin")
+            self.root = rename[self.root]
+
+    def tie_along(self, labels: Tensor, dims: Iterable[int], where: str) -> Tensor:
+        """Tie all that differ only by their place along these dimensions, which get size 1."""
+        self.grids.append((labels.reshape(-1), where))
+        for dim in dims:
+            self.tie(labels, labels.narrow(dim, 0, 1))
+            labels = labels.narrow(dim, 0, 1)
+        return labels
+
+    def slice(self, tensor: str, dim: int, labels: Tensor) -> None:
+        """Slice i of a tensor goes with labels[i]; a tensor used twice ties what it is used for."""
+        dims = self.slices.setdefault(self.alias.get(tensor, tensor), {})
+        self.tie(dims.setdefault(dim, labels), labels)
+
+    def groups_go(self, name: str, groups: int, channels: int) -> bool:
+        """Whether a layer loses whole groups (depthwise), or each of its groups gets thinner.
+
+        What it was in the original network holds in the pruned one too, whose groups may have one
+        channel left.
+        """
+        if groups > 1:
+            self.groups.setdefault(name, "go" if groups == channels else "stay")
+        return self.groups.get(name) == "go"
+
+    def refuse(self, labels: Tensor, reason: str) -> None:
+        """The filters of these labels must stay; the first reason given holds."""
+        for label in labels.unique().tolist():
+            self.reasons.setdefault(label, reason)
+
+    def use(self, layer: Layer) -> None:
+        """Note a use of a layer; positions add up."""
+        if known := self.layers.get(layer.name):
+            layer = replace(known, positions=known.positions + layer.positions)
+        self.layers[layer.name] = layer
+
+
+@dataclass(frozen=True)
+class Maps:
+    """A tensor of the trace: its shape and the labels of its channels."""
+
+    shape: torch.Size
+    labels: Tensor
+    source: str = ""  # its qualified name, when it is a parameter or buffer
+    owner: nn.Module | None = None  # the module it belongs to
+    bare: bool = False  # computed from parameters and buffers alone
+
+    def along(self, dim: int) -> Tensor | None:
+        """The labels (n,) of a dimension, or None if they also change along another one."""
+        dim %= len(self.shape)
+        if any(size != 1 for d, size in enumerate(self.labels.shape) if d != dim):
+            return None
+        return self.labels.reshape(-1).expand(self.shape[dim])
+
+    def varies(self, dim: int) -> bool:
+        """Whether the labels change along a dimension."""
+        return self.labels.shape[dim] != 1
+
+    def size(self, dim: int) -> "int | Count":
+        """The size of a dimension as the model's code sees it: a number, or a count of labels."""
+        if not self.varies(dim):
+            return self.shape[dim]
+        return Count(self.labels.movedim(dim, 0).flatten(1)[:, 0])
+
+
+@dataclass(frozen=True)
+class Call:
+    """One use of an operator: what a rule may look at, and what it may say."""
+
+    operator: str  # 'Conv2d', 'add', …
+    name: str  # the module's qualified name, or the node's
+    within: str  # the module whose forward makes the call
+    module: nn.Module | None
+    args: tuple[Any, ...]  # Maps in place of tensors, Count in place of a number of channels
+    kwargs: dict[str, Any]
+    shapes: tuple[torch.Size, ...]  # of the tensors that come out
+    channels: Channels = field(repr=False)
+
+    @property
+    def maps(self) -> list[Maps]:
+        """The tensors that go in, those inside lists too."""
+        return [item for item in leaves((self.args, self.kwargs)) if isinstance(item, Maps)]
+
+    def argument(self, position: int, name: str, default: Any = None) -> Any:
+        """What was given by position or by name."""
+        return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
+
+    @property
+    def where(self) -> str:
+        """The operator and its module, for sentences."""
+        if self.module is not None:
+            return f"{self.operator} ({self.name})"
+        return f"{self.operator} in {self.within}"
+
+    def slice(self, tensor: str, dim: int, labels: Tensor) -> None:
+        """Slice i of one of the module's tensors (None is left out) goes with labels[i]."""
+        if isinstance(getattr(self.module, tensor, None), Tensor):
+            self.channels.slice(f"{self.name}.{tensor}", dim, labels)
+
+    def count(self, attribute: str, labels: Tensor, place: int | None = None) -> None:
+        """An attribute of the module, or its entry at `place`, counts which of the labels stay."""
+        if self.module is not None:
+            self.channels.counts[self.name, attribute, place] = labels
+
+    def refuse(self, why: str) -> Tensor:
+        """Refuse all filters that reach this operator; its output counts as made by no filter."""
+        reason = f"its maps reach {self.where}, {why}"
+        for maps in self.maps:
+            self.channels.refuse(maps.labels, reason)
+        return self.channels.fix(reason).reshape([1] * len(self.shapes[0]))
+
+
+def leaves(value: Any) -> list[Any]:
+    """What nested lists, tuples and dicts hold, in order."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list | tuple):
+        return [value]
+    return [leaf for item in value for leaf in leaves(item)]

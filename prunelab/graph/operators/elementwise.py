@@ -1,0 +1,92 @@
+"""Rules of what works element by element: activations, arithmetic, new tensors."""
+
+import functools
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prunelab.graph.labels import Call, Count, Maps
+from prunelab.graph.operators.registry import OTHER_ORDER, no_rule, rule, spread
+
+
+@rule(nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU)
+@rule(nn.SiLU, nn.Mish, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Tanhshrink, nn.Softplus, nn.Softsign)
+@rule(nn.Softshrink, nn.Hardshrink, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Threshold)
+@rule(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+@rule("relu relu_ relu6 leaky_relu leaky_relu_ elu elu_ celu selu gelu silu mish sigmoid sigmoid_")
+@rule("logsigmoid tanh tanh_ softplus softsign hardswish hardsigmoid hardtanh threshold")
+@rule("neg abs exp log sqrt rsqrt square sin cos round floor sign erf reciprocal nan_to_num")
+@rule("dropout dropout1d dropout2d dropout3d alpha_dropout stochastic_depth drop_path data real")
+@rule("contiguous clone detach to float double half bfloat16 type type_as requires_grad_")
+@rule("zeros_like ones_like empty_like full_like rand_like randn_like")
+def same(call: Call) -> Tensor:
+    alone = len(call.maps) == 1 or call.operator in ("to", "type_as")
+    return call.maps[0].labels if alone else no_rule(call)
+
+
+@rule("zeros ones full empty rand randn new_zeros new_ones new_full new_empty", counts=True)
+def new(call: Call) -> Tensor:
+    """A tensor of the code's own making, as wide as the sizes say."""
+    own = call.args[1:] if call.operator.startswith("new") else call.args
+    sizes = call.kwargs.get("size", own[0] if own else ())
+    sizes = list(sizes) if isinstance(sizes, list | tuple) else list(own)
+    why = f"its maps are joined with a tensor that {call.where} makes with a fixed number of maps"
+    fixed = call.channels.fix(why)
+    labels, shape = fixed.reshape([1] * len(call.shapes[0])), call.shapes[0]
+    counted = [d for d, size in enumerate(sizes[: len(shape)]) if isinstance(size, Count)]
+    if len(counted) == 1 and len(sizes[counted[0]].labels) == shape[counted[0]]:
+        return spread(sizes[counted[0]].labels, len(shape), counted[0])
+    for d in counted:
+        why = f"the model's code works with the number of its maps ({call.where})"
+        call.channels.refuse(sizes[d].labels, why)
+    return labels
+
+
+@rule("add add_ iadd radd sub sub_ isub rsub mul mul_ imul multiply", parameters=True)
+@rule("div div_ itruediv truediv pow rpow fmod remainder atan2 lerp addcmul", parameters=True)
+@rule("maximum minimum clamp clamp_ clip where masked_fill masked_fill_", parameters=True)
+@rule("eq ne lt le gt ge and_ or_ logical_and logical_or", parameters=True)
+def elementwise(call: Call) -> Tensor:
+    return functools.reduce(functools.partial(_join, call), call.maps).labels
+
+
+def _join(call: Call, a: Maps, b: Maps) -> Maps:
+    """The labels of a ∘ b, broadcast: channels that meet are tied."""
+    ndim = max(len(a.shape), len(b.shape))
+    shape = torch.Size(np.broadcast_shapes(a.shape, b.shape))  # torch's own would load sympy
+    for x, parameter in ((a, b), (b, a)):
+        if parameter.source and sum(size > 1 for size in parameter.shape) > 1:
+            return Maps(shape, _join_parameter(call, _widen(x, ndim), parameter), bare=x.bare)
+    a, b = _widen(a, ndim), _widen(b, ndim)
+    lent = [any(x.shape[d] == 1 and y.varies(d) for d in range(ndim)) for x, y in ((a, b), (b, a))]
+    for x, y, lends in ((a, b, lent[0]), (b, a, lent[1])):
+        if lends and (all(lent) or x.labels.numel() > 1):
+            return Maps(shape, call.refuse("which joins channels along two dimensions"))
+        if lends:  # one map for all channels, a mask say: it ties nothing
+            return Maps(shape, y.labels, bare=a.bare and b.bare)
+        if x.bare and not y.bare and any(x.varies(d) and not y.varies(d) for d in range(ndim)):
+            return Maps(shape, y.labels)  # a parameter along a dimension that carries no channels
+    call.channels.tie(a.labels, b.labels)
+    return Maps(shape, torch.broadcast_tensors(a.labels, b.labels)[0], bare=a.bare and b.bare)
+
+
+def _widen(maps: Maps, ndim: int) -> Maps:
+    """As broadcasting sees it: with dimensions of size 1 in front."""
+    front = [1] * (ndim - len(maps.shape))
+    labels = maps.labels.reshape([*front, *maps.labels.shape])
+    return Maps(torch.Size([*front, *maps.shape]), labels, bare=maps.bare)
+
+
+def _join_parameter(call: Call, x: Maps, parameter: Maps) -> Tensor:
+    """A parameter of several dimensions, an embedding of places say, is sliced as the other."""
+    behind = len(x.shape) - len(parameter.shape)
+    wide = [d for d in range(behind, len(x.shape)) if parameter.shape[d - behind] > 1]
+    varying = [d for d in wide if x.varies(d)]
+    came = x.along(varying[0]) if varying else None
+    if came is not None:
+        call.channels.slice(parameter.source, varying[0] - behind, came)
+    elif varying or x.bare:
+        call.channels.by_hand.setdefault(parameter.source, call.where)
+        call.refuse(OTHER_ORDER)
+    return x.labels

@@ -1,0 +1,198 @@
+"""Rules of the operators that reorder, reshape and repeat channels.
+
+Where a number in the model's code decides what goes where, channels are tied so that it still does
+when some are gone: a grid of channels that is transposed stays a grid.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunelab.graph.labels import Call, Channels, Count, Maps, leaves
+from prunelab.graph.operators.registry import OTHER_ORDER, keep_grid, rule, spread, thin
+
+
+@rule("permute")
+def permute(call: Call) -> Tensor:
+    dims = call.argument(1, "dims")
+    return call.maps[0].labels.permute(dims if isinstance(dims, list | tuple) else call.args[1:])
+
+
+@rule("mT")
+def matrix_transpose(call: Call) -> Tensor:
+    return call.maps[0].labels.transpose(-2, -1)
+
+
+@rule("transpose swapaxes swapdims movedim moveaxis t unsqueeze unsqueeze_")
+def as_labels(call: Call) -> Tensor:
+    """What is done with the tensor is done with its labels."""
+    do = getattr(call.maps[0].labels, call.operator.removesuffix("_"))
+    return do(*call.args[1:], **{k: v for k, v in call.kwargs.items() if k != "input"})
+
+
+@rule("squeeze squeeze_")
+def squeeze(call: Call) -> Tensor:
+    x, dim = call.maps[0], call.argument(1, "dim")
+    if dim is None and x.labels.numel() > 1:
+        why = "which drops every dimension of size 1, theirs too when one is left; name the dim"
+        return call.refuse(why)
+    dims = range(len(x.shape)) if dim is None else dim
+    dims = dims if isinstance(dims, Sequence) else [dims]
+    return x.labels.squeeze([d for d in dims if x.shape[d] == 1])
+
+
+@rule("flatten", nn.Flatten)
+def flatten(call: Call) -> Tensor:
+    x = call.maps[0]
+    if isinstance(call.module, nn.Flatten):
+        start, end = call.module.start_dim, call.module.end_dim
+    else:
+        start, end = call.argument(1, "start_dim", 0), call.argument(2, "end_dim", -1)
+    start, end = start % len(x.shape), end % len(x.shape)
+    before, after = range(start), range(end + 1, len(x.shape))
+    return _reshape(call, [*map(x.size, before), -1, *map(x.size, after)])
+
+
+@rule("view reshape", counts=True)
+def view(call: Call) -> Tensor:
+    sizes = call.args[1:] or tuple(call.kwargs[k] for k in ("shape", "size") if k in call.kwargs)
+    return _reshape(call, list(sizes[0]) if isinstance(sizes[0], list | tuple) else list(sizes))
+
+
+@rule("unflatten", nn.Unflatten, counts=True)
+def unflatten(call: Call) -> Tensor:
+    x = call.maps[0]
+    own = call.module
+    dim = own.dim if isinstance(own, nn.Unflatten) else call.argument(1, "dim")
+    sizes = own.unflattened_size if isinstance(own, nn.Unflatten) else call.argument(2, "sizes")
+    dim = int(dim) % len(x.shape)
+    before, after = range(dim), range(dim + 1, len(x.shape))
+    return _reshape(call, [*map(x.size, before), *sizes, *map(x.size, after)])
+
+
+@rule("view_as reshape_as")
+def view_as(call: Call) -> Tensor:
+    return _reshape(call, [call.maps[1].size(d) for d in range(len(call.maps[1].shape))])
+
+
+def _reshape(call: Call, sizes: list[Any]) -> Tensor:
+    """Reshape the labels as the tensor. A size that follows the channels, or -1, may shrink."""
+    x, shape = call.maps[0], call.shapes[0]
+    if x.labels.numel() == 1:
+        return x.labels.reshape([1] * len(shape))
+    labels = _reshape_labels(x, shape)
+    varying = [d for d in range(len(shape)) if labels.shape[d] > 1]
+    counted = [d for d, size in enumerate(sizes) if isinstance(size, Count)]
+    inferred = [d for d, size in enumerate(sizes) if isinstance(size, int) and size == -1]
+    if not varying:
+        return labels
+    may_shrink = [d for d in varying if d in (counted or inferred)]
+    if len(may_shrink) != 1 or any(d not in varying for d in counted):
+        fixed = _format_sizes(sizes)
+        why = f"which reshapes them to fixed sizes {fixed}; write -1 for their number"
+        return _refuse_counts(call, why)
+    labels = keep_grid(call, labels, may_shrink[0])
+    for d in counted:
+        if sizes[d].share == 1 and len(sizes[d].labels) == shape[d]:
+            call.channels.tie(sizes[d].labels, labels.reshape(-1))
+        elif not _same_mixture(call.channels, sizes[d].labels, x.labels):
+            return _refuse_counts(call, "which reshapes them by the number of other maps")
+    return thin(call.channels.root[labels])
+
+
+def _reshape_labels(x: Maps, shape: torch.Size) -> Tensor:
+    both = len(x.shape) > 1 and len(shape) > 1
+    if both and x.shape[0] == shape[0] and not x.varies(0):  # leave the batch out
+        return thin(x.labels.expand(1, *x.shape[1:]).reshape(1, *shape[1:]))
+    return thin(x.labels.expand(x.shape).reshape(shape))
+
+
+def _format_sizes(sizes: list[Any]) -> str:
+    return str(tuple(size.value if isinstance(size, Count) else size for size in sizes))
+
+
+def _same_mixture(channels: Channels, a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same filters, each as often as the others, up to one factor."""
+    own, times = channels.root[a].unique(return_counts=True)
+    theirs, often = channels.root[b].unique(return_counts=True)
+    return torch.equal(own, theirs) and torch.equal(times * often[0], often * times[0])
+
+
+def _refuse_counts(call: Call, why: str) -> Tensor:
+    for count in leaves(call.args):
+        if isinstance(count, Count):
+            reason = f"the model's code works with the number of its maps in {call.where}"
+            call.channels.refuse(count.labels, reason)
+    return call.refuse(why)
+
+
+@rule("expand expand_as broadcast_to", counts=True)
+def expand(call: Call) -> Tensor:
+    x, shape = call.maps[0], call.shapes[0]
+    sizes = list(call.args[1]) if isinstance(call.args[1], list | tuple) else list(call.args[1:])
+    if call.operator == "expand_as":
+        sizes = [call.maps[1].size(d) for d in range(len(shape))]
+    labels = x.labels.reshape([1] * (len(shape) - len(x.shape)) + list(x.labels.shape))
+    for d, size in enumerate(sizes):
+        if isinstance(size, Count) and labels.shape[d] > 1 and size.share == 1:
+            call.channels.tie(size.labels, labels.movedim(d, -1))
+        elif isinstance(size, Count) and size.share == 1 and x.labels.numel() == 1:
+            labels = spread(size.labels, len(shape), d)  # one map for each of those
+        elif isinstance(size, Count) or (labels.shape[d] > 1 and size != -1):
+            return _refuse_counts(call, "which expands them to a fixed number")
+    return labels
+
+
+@rule("repeat_interleave")
+def repeat_interleave(call: Call) -> Tensor:
+    x, times, dim = call.maps[0], call.argument(1, "repeats"), call.argument(2, "dim")
+    if not isinstance(times, int) or dim is None:
+        return call.refuse("which repeats them by a list")
+    return x.labels.repeat_interleave(times, dim) if x.varies(dim) else x.labels
+
+
+@rule("repeat tile")
+def repeat(call: Call) -> Tensor:
+    x, times = call.maps[0], call.args[1:]
+    times = tuple(times[0]) if isinstance(times[0], list | tuple) else times
+    labels = x.labels.reshape([1] * (len(times) - len(x.shape)) + list(x.labels.shape))
+    return labels.repeat([n if labels.shape[d] > 1 else 1 for d, n in enumerate(times)])
+
+
+@rule("pixel_shuffle", nn.PixelShuffle)
+def pixel_shuffle(call: Call) -> Tensor:
+    """r² channels become the r × r pixels of one."""
+    x = call.maps[0]
+    module: Any = call.module
+    r = module.upscale_factor if module is not None else call.argument(1, "upscale_factor")
+    came = x.along(-3)
+    if came is None:
+        return call.refuse(OTHER_ORDER)
+    return spread(keep_grid(call, came.reshape(-1, r * r), 0).reshape(-1), len(x.shape), -3)
+
+
+@rule("pixel_unshuffle", nn.PixelUnshuffle)
+def pixel_unshuffle(call: Call) -> Tensor:
+    x = call.maps[0]
+    module: Any = call.module
+    r = module.downscale_factor if module is not None else call.argument(1, "downscale_factor")
+    came = x.along(-3)
+    if came is None:
+        return call.refuse(OTHER_ORDER)
+    return spread(came.repeat_interleave(r * r), len(x.shape), -3)
+
+
+@rule("channel_shuffle native_channel_shuffle", nn.ChannelShuffle)
+def channel_shuffle(call: Call) -> Tensor:
+    """(groups, n) channels become (n, groups)."""
+    x = call.maps[0]
+    module: Any = call.module
+    groups = module.groups if module is not None else call.argument(1, "groups")
+    came = x.along(1)
+    if came is None:
+        return call.refuse(OTHER_ORDER)
+    grid = came.reshape(groups, -1)
+    keep_grid(call, grid, 1)
+    return spread(grid.t().reshape(-1), len(x.shape), 1)

@@ -1,0 +1,139 @@
+"""One run of a model: what it tells of the channels, what nobody could follow, the layers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from warnings import warn
+
+import torch
+from torch import Tensor, nn
+
+from prunelab.graph.labels import Channels, Layer
+from prunelab.graph.numbering import find_shortcuts, number_layers
+from prunelab.graph.propagation import Propagation, is_wide, record_layers
+from prunelab.graph.tracer import Unfollowed, first_line, reads_training, trace_forward
+from prunelab.utils.modules import copy_with, like_model
+
+
+def walk(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Channels, dict[str, Layer]]:
+    """What a run of the model tells of its channels, and its layers in forward order.
+
+    What only training runs (auxiliary heads) is followed too: pruned models are trained.
+    """
+    skeleton = copy_with(model, lambda t: t if isinstance(t, nn.Parameter) else t.clone()).eval()
+    channels = Channels(skeleton, len(inputs[0]) if inputs[0].ndim else 1)
+    given = tuple(like_model(model, x) for x in inputs)
+    try:
+        traced = trace_forward(skeleton, given)
+        with _told(skeleton, given):
+            Propagation(traced, skeleton, channels).run(*given)
+        shortcuts = find_shortcuts(traced)
+    except Unfollowed as error:
+        _follow_opaque(skeleton, given, channels, str(error))
+        shortcuts = set()
+    layers = dict(channels.layers)
+    idle = [name for name, _ in skeleton.named_parameters() if not channels.called & _owners(name)]
+    if idle or reads_training(skeleton):
+        _follow_training(skeleton, given, channels)
+    _refuse_unfinished(channels)
+    _refuse_unknown(skeleton, channels)
+    _warn_of_uncounted(skeleton, channels)
+    return channels, number_layers(layers, shortcuts)
+
+
+def _owners(tensor: str) -> set[str]:
+    """The tensor and the modules it is in, by qualified name."""
+    parts = tensor.split(".")
+    return {".".join(parts[:i]) for i in range(1, len(parts) + 1)}
+
+
+def _follow_training(skeleton: nn.Module, inputs: tuple[Tensor, ...], channels: Channels) -> None:
+    """Follow what the model's code does in training only."""
+    try:
+        traced = trace_forward(skeleton.train(), inputs)
+        with _told(skeleton, inputs):
+            Propagation(traced, skeleton, channels).run(*inputs)
+    except (Unfollowed, ValueError) as error:
+        warn(
+            f"what {type(skeleton).__name__} does in training only could not be followed "
+            f"({error}); if that needs a number of maps that pruning changes, the pruned model can "
+            "be evaluated but not trained",
+            stacklevel=5,
+        )
+
+
+@contextmanager
+def _told(model: nn.Module, inputs: tuple[Tensor, ...]) -> Iterator[None]:
+    """Nothing random moves, no gradients are kept; what an operator raises becomes a sentence."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        except Exception as error:
+            given = ", ".join(str(tuple(x.shape)) for x in inputs)
+            raise ValueError(
+                f"{type(model).__name__} does not take an input of shape {given}: "
+                f"{first_line(error)}"
+            ) from error
+
+
+def _follow_opaque(
+    skeleton: nn.Module, inputs: tuple[Tensor, ...], channels: Channels, why: str
+) -> None:
+    channels.called.update(name for name, _ in skeleton.named_parameters())
+    with _told(skeleton, inputs), record_layers(skeleton, "", channels, why):
+        skeleton(*inputs)
+
+
+def _refuse_unknown(skeleton: nn.Module, channels: Channels) -> None:
+    """Refuse the filters whose tensors are used in a way that no rule has seen."""
+    owners: dict[str, list[str]] = {}
+    for module_name, module in skeleton.named_modules():  # one that has two names counts once
+        for name in (*module._parameters, *module._buffers):
+            full = f"{module_name}.{name}".removeprefix(".")
+            owners.setdefault(channels.alias.get(full, full), []).append(full)
+    for tensor, dims in list(channels.slices.items()):
+        why = ""
+        idle = [name for name in owners.get(tensor, []) if not channels.called & _owners(name)]
+        if tensor not in owners:
+            why = f"{tensor} is not a parameter or buffer: something computes it (weight norm, say)"
+            del channels.slices[tensor]
+        elif idle:
+            why = (
+                f"{tensor} is also {', '.join(idle)}, which shares a parameter with another module "
+                "and does not run"
+            )
+        elif tensor in channels.by_hand:
+            why = f"the model's code reads {tensor} by itself, in {channels.by_hand[tensor]}"
+        for labels in dims.values() if why else ():
+            channels.refuse(labels, why)
+
+
+def _refuse_unfinished(channels: Channels) -> None:
+    """Refuse filters of layers whose rule gave up, or whose widths the model's code reads."""
+    for name, layer in channels.layers.items():
+        sliced = channels.slices.get(channels.alias.get(layer.weight, layer.weight), {})
+        if not sliced:
+            why = f"{name} is used in a way that its rule does not know"
+            channels.refuse(channels.made[name], why)
+    for name, attribute in channels.widths_read:
+        labels = channels.counts.get((name, attribute, None))
+        if labels is not None:
+            why = f"the model's code reads {name}.{attribute}, which pruning would change"
+            channels.refuse(labels, why)
+
+
+def _warn_of_uncounted(skeleton: nn.Module, channels: Channels) -> None:
+    """Say which matrices the run multiplied with that are in no layer of the cost."""
+    counted = {layer.weight for layer in channels.layers.values()}
+    tables = (nn.Embedding, nn.LayerNorm)
+    known = {name for name, module in skeleton.named_modules() if isinstance(module, tables)}
+    missing = []
+    for name, tensor in skeleton.named_parameters():
+        used = name in channels.by_hand or _owners(name) & channels.called - {name} - known
+        if used and is_wide(tensor.shape) and name not in counted:
+            missing.append(name)
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        warn(
+            f"not counted in the cost, for want of a rule: {', '.join(missing[:3])}{more}",
+            stacklevel=4,
+        )

@@ -1,0 +1,228 @@
+"""The search for ratios within a budget: Lagrange's multiplier, then swaps, at exact costs."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from prunelab.graph import ChannelGraph
+from prunelab.pruning import make_plan, total_cost, widths_after
+
+BUDGETS = {
+    "flops": "multiply-adds",
+    "params": "parameters of conv and linear layers",
+    "latency": "measured time",
+}
+
+
+class ChosenRatios(dict[str, float]):
+    """{layer or stage: ratio}, for `make_plan`, and what they promise. `choose_ratios` makes one.
+
+    Attributes:
+        predicted: `accuracy` (if none made another's loss worse, not retrained), and the fractions
+            of `flops`, `params` and, where it was the budget, `latency` that are left.
+    """
+
+    def __init__(self, ratios: Mapping[str, float], predicted: Mapping[str, float]) -> None:
+        super().__init__(ratios)
+        self.predicted = dict(predicted)
+
+
+class Choice(NamedTuple):
+    """What one layer or stage may lose: a level for each measured ratio, the first being none."""
+
+    key: str
+    ratios: list[float]
+    losses: np.ndarray  # (levels,) by how much the cross-entropy rises
+    shares: np.ndarray  # (levels,) of the correct predictions, how many are left
+    widths: np.ndarray  # (levels, 3, layers) how many outputs, inputs and groups fewer
+
+
+def as_number(limit: float, whole: float) -> float:
+    """A budget in multiply-adds or parameters: a limit of up to 1 is a fraction of the whole."""
+    return limit if limit > 1 else limit * whole
+
+
+def list_choices(
+    sensitivity: pd.DataFrame, graph: ChannelGraph, per: str, align: int
+) -> list[Choice]:
+    """For each layer or stage: its ratios, what they lose, and by how much they narrow layers."""
+    owner: dict[str, str] = {}
+    curves: dict[str, pd.DataFrame] = {}
+    for name, measured in sensitivity.groupby("layer", sort=False):
+        for group in graph.select(str(name)):
+            if group.leader in owner:
+                raise ValueError(
+                    f"{owner[group.leader]!r} and {name!r} both prune {group.leader}; "
+                    "measure one of them"
+                )
+            owner[group.leader] = str(name)
+        curves[str(name)] = _never_falling(measured)
+    if per == "stage":
+        curves = _join_stages(curves, owner, graph)
+    return [_make_choice(graph, key, curve, align) for key, curve in curves.items()]
+
+
+def _never_falling(measured: pd.DataFrame) -> pd.DataFrame:
+    """By ratio: how much the loss rises, and the share of correct predictions that is left."""
+    curve = measured.sort_values("ratio").set_index("ratio")
+    rises = np.nan_to_num(curve["loss"] - curve["loss"].iloc[0], nan=1e9).clip(0, 1e9)
+    shares = (curve["correct"] + 0.5) / (curve["correct"].iloc[0] + 0.5)  # never 0
+    columns = {"rise": np.maximum.accumulate(rises), "share": np.minimum.accumulate(shares)}
+    return pd.DataFrame(columns, curve.index)
+
+
+def _join_stages(
+    curves: Mapping[str, pd.DataFrame], owner: Mapping[str, str], graph: ChannelGraph
+) -> dict[str, pd.DataFrame]:
+    """The curves of stages, at the ratios that all their layers have."""
+    stages: dict[str, pd.DataFrame] = {}
+    for stage in graph.stages:
+        leaders = [group.leader for group in graph.select(stage)]
+        unknown = [leader for leader in leaders if leader not in owner]
+        if unknown:
+            raise ValueError(
+                f"per='stage' needs every layer of {stage}; not measured: {', '.join(unknown[:5])}"
+            )
+        own = [curves[name] for name in dict.fromkeys(owner[leader] for leader in leaders)]
+        if own:
+            by_ratio = pd.concat(own, keys=range(len(own))).groupby(level=1)
+            joined = by_ratio.agg({"rise": "sum", "share": "prod"})
+            stages[stage] = joined[by_ratio.size() == len(own)]
+    return stages
+
+
+def _make_choice(graph: ChannelGraph, key: str, curve: pd.DataFrame, align: int) -> Choice:
+    whole = _widths(graph, key, 0.0, 1)
+    widths = np.stack([whole - _widths(graph, key, ratio, align) for ratio in curve.index])
+    fewer = 1e-6 * np.arange(len(curve))  # where it makes no difference, fewer go
+    losses, shares = curve["rise"].to_numpy() + fewer, curve["share"].to_numpy()
+    return Choice(key, list(curve.index), losses, shares, widths)
+
+
+def _widths(graph: ChannelGraph, key: str, ratio: float, align: int) -> np.ndarray:
+    """(3, layers): outputs, inputs and groups of each layer when one key is pruned."""
+    left_out, left_in, groups = widths_after(graph, make_plan(graph, {key: ratio}, align=align))
+    layers = graph.shapes.items()
+    return np.array(
+        [
+            [left_out.get(name, layer.n_out) for name, layer in layers],
+            [left_in.get(name, layer.n_in) for name, layer in layers],
+            [groups.get(name, layer.groups) for name, layer in layers],
+        ]
+    )
+
+
+class Search:
+    """Which level of each choice: the exact cost of any of them, and the way to a good one."""
+
+    def __init__(
+        self, graph: ChannelGraph, choices: Sequence[Choice], accuracy: float, align: int
+    ) -> None:
+        self.graph, self.choices, self.accuracy, self.align = graph, choices, accuracy, align
+        layers = list(graph.shapes.values())
+        rows = [[s.n_out for s in layers], [s.n_in for s in layers], [s.groups for s in layers]]
+        self.whole = np.array(rows)
+        self.kernels = np.array([math.prod(s.kernel) for s in layers], dtype=float)
+        self.positions = self.kernels * [s.positions for s in layers]
+        self.bias = np.array([s.bias for s in layers], dtype=float)
+        self.start = self._costs(self.whole[None])
+
+    def _costs(self, widths: np.ndarray) -> dict[str, np.ndarray]:
+        """(n, 3, layers) -> multiply-adds and parameters, each (n,)."""
+        out, into, groups = widths[:, 0], widths[:, 1], widths[:, 2]
+        pairs = (out * (into // groups)).astype(float)
+        return {"flops": pairs @ self.positions, "params": pairs @ self.kernels + out @ self.bias}
+
+    def solve(self, limits: Mapping[str, float]) -> ChosenRatios:
+        """The ratios with the smallest loss found within limits, {"flops" or "params": limit}."""
+        budgets = {name: as_number(limit, self.start[name][0]) for name, limit in limits.items()}
+        most = [len(choice.ratios) - 1 for choice in self.choices]
+        least = self._costs(self._narrow(most)[None])
+        for name, budget in budgets.items():
+            if least[name][0] > budget:
+                raise ValueError(
+                    f"the measured ratios cannot meet max_{name}={limits[name]}: at the largest of "
+                    f"each, {least[name][0] / self.start[name][0]:.1%} of the {BUDGETS[name]} are "
+                    "left. Measure larger ratios, or more layers"
+                )
+
+        def over(widths: np.ndarray) -> np.ndarray:
+            """(n, 3, layers) -> (n,) the largest cost over its budget."""
+            costs = self._costs(widths)
+            return np.max([costs[name] / budget for name, budget in budgets.items()], axis=0)
+
+        best = most
+        # Lagrange's multiplier: what a budget's worth of cost weighs against the loss
+        low, high = 1e-6, 1e6
+        for _ in range(40):
+            weight = math.sqrt(low * high)
+            levels = self._descend([0] * len(most), over, weight)
+            if over(self._narrow(levels)[None])[0] <= 1:
+                best, high = min(best, levels, key=self._loss), weight
+            else:
+                low = weight
+        return self._name(self._swap(best, over))
+
+    def _narrow(self, levels: Sequence[int]) -> np.ndarray:
+        """(3, layers): the widths that are left at these levels."""
+        pairs = zip(self.choices, levels, strict=True)
+        return self.whole - sum(choice.widths[level] for choice, level in pairs)
+
+    def _loss(self, levels: Sequence[int]) -> float:
+        pairs = zip(self.choices, levels, strict=True)
+        return sum(choice.losses[level] for choice, level in pairs)
+
+    def _descend(
+        self, levels: list[int], over: Callable[[np.ndarray], np.ndarray], weight: float
+    ) -> list[int]:
+        """One choice after the other at its best, the others as they are, until none changes."""
+        levels, widths = list(levels), self._narrow(levels)
+        for _ in range(20):
+            before = list(levels)
+            for i, choice in enumerate(self.choices):
+                others = widths + choice.widths[levels[i]]
+                levels[i] = int(np.argmin(choice.losses + weight * over(others - choice.widths)))
+                widths = others - choice.widths[levels[i]]
+            if levels == before:
+                break
+        return levels
+
+    def _swap(self, levels: list[int], over: Callable[[np.ndarray], np.ndarray]) -> list[int]:
+        """Within the budget, while that helps: spare a layer, or let another lose more for it."""
+        levels = list(levels)
+        while True:
+            widths, best, move = self._narrow(levels), self._loss(levels) - 1e-12, None
+            for i, a in enumerate(self.choices):
+                freed = widths + a.widths[levels[i]]
+                for level in range(levels[i]):
+                    spared = freed - a.widths[level]
+                    loss = self._loss(levels) - a.losses[levels[i]] + a.losses[level]
+                    if loss < best and over(spared[None])[0] <= 1:
+                        best, move = loss, {i: level}
+                    for j, b in enumerate(self.choices):
+                        if j == i:
+                            continue
+                        losses = loss - b.losses[levels[j]] + b.losses
+                        within = over(spared + b.widths[levels[j]] - b.widths) <= 1
+                        fits = (losses < best) & within
+                        if fits.any():
+                            other = int(np.argmin(np.where(fits, losses, np.inf)))
+                            best, move = float(losses[other]), {i: level, j: other}
+            if move is None:
+                return levels
+            for i, level in move.items():
+                levels[i] = level
+
+    def _name(self, levels: Sequence[int]) -> ChosenRatios:
+        """The ratios of these levels, and what they promise."""
+        pairs = list(zip(self.choices, levels, strict=True))
+        ratios = {choice.key: float(choice.ratios[level]) for choice, level in pairs if level}
+        shares = [choice.shares[level] for choice, level in pairs]
+        predicted = {"accuracy": float(self.accuracy * math.prod(shares))}
+        total = total_cost(self.graph, make_plan(self.graph, ratios, align=self.align))
+        for name in ("flops", "params"):
+            predicted[name] = int(total[name]["after"]) / int(total[name]["before"])
+        return ChosenRatios(ratios, predicted)

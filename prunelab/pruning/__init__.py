@@ -1,0 +1,54 @@
+"""Which filters go, and taking them out.
+
+criteria: scores · selection: from ratios to a plan · plan: plain data · schedule · surgery: smaller
+models · optimizer: their momentum · oracle: what they must compute · cost · ranking · files.
+"""
+
+from prunelab.pruning.cost import measure_cost, measure_memory, total_cost, widths_after
+from prunelab.pruning.criteria import CRITERIA, IMAGE_CRITERIA, score_filters
+from prunelab.pruning.files import load_pruned, save_pruned
+from prunelab.pruning.optimizer import check_optimizer, prune_optimizer
+from prunelab.pruning.oracle import compare_with_silenced, mask, silence
+from prunelab.pruning.plan import PruningPlan
+from prunelab.pruning.ranking import compare_plans, rank_filters
+from prunelab.pruning.schedule import find_ratios, make_steps
+from prunelab.pruning.selection import (
+    ORDERS,
+    ROUNDINGS,
+    STRATEGIES,
+    check_ratio,
+    make_plan,
+    resolve_ratios,
+)
+from prunelab.pruning.surgery import keep_slices, prune, set_count
+
+__all__ = [
+    "CRITERIA",
+    "IMAGE_CRITERIA",
+    "ORDERS",
+    "ROUNDINGS",
+    "STRATEGIES",
+    "PruningPlan",
+    "check_optimizer",
+    "check_ratio",
+    "compare_plans",
+    "compare_with_silenced",
+    "find_ratios",
+    "keep_slices",
+    "load_pruned",
+    "make_plan",
+    "make_steps",
+    "mask",
+    "measure_cost",
+    "measure_memory",
+    "prune",
+    "prune_optimizer",
+    "rank_filters",
+    "resolve_ratios",
+    "save_pruned",
+    "score_filters",
+    "set_count",
+    "silence",
+    "total_cost",
+    "widths_after",
+]

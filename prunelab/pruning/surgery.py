@@ -1,0 +1,86 @@
+"""Taking filters out: new, smaller models whose tensors and attributes agree."""
+
+from torch import Tensor, nn
+
+from prunelab.graph import ChannelGraph, trace
+from prunelab.pruning.plan import PruningPlan, check_widths
+from prunelab.utils.modules import copy_with
+
+
+def prune(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None = None) -> nn.Module:
+    """A smaller copy of the model, with only the filters that the plan keeps.
+
+    Every removed filter takes along its feature map, the batch-norm entries and the kernels that
+    read it (Li et al. 2017, Fig. 1). `out_channels`, `num_features`, … agree with the tensors. The
+    new model knows its plan, so it can be traced and pruned again in the original numbers.
+
+    Args:
+        model: the network; it is left untouched.
+        plan: of `make_plan`.
+        graph: the trace of `model`, when at hand; saves tracing it again.
+
+    Returns:
+        A plain nn.Module of the same class.
+
+    Raises:
+        ValueError: the plan was made for another network, or keeps filters that are gone.
+
+    Example:
+        >>> small = prune(model, make_plan(trace(model, x), {"*": 0.3}))
+    """
+    graph = find_graph(model, plan, graph)
+    channels, alive = graph.channels, alive_after(graph, plan)
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    pieces = {}
+    for name, dims in channels.slices.items():
+        left = keep_slices(tensors[name].detach(), dims, alive, channels.root)
+        if left.shape != tensors[name].shape:
+            pieces[id(tensors[name])] = left
+    pruned = copy_with(model, lambda t: pieces[id(t)] if id(t) in pieces else t.clone())
+    for (module, attribute, place), labels in channels.counts.items():
+        count = int(alive[channels.root[labels]].sum())
+        set_count(pruned.get_submodule(module), attribute, place, count)
+    pruned.pruning_plan = plan  # type: ignore[assignment]
+    return pruned
+
+
+def find_graph(model: nn.Module, plan: object, graph: ChannelGraph | None) -> ChannelGraph:
+    """The trace of a model, made with the plan's example inputs where it is not at hand."""
+    if not isinstance(model, nn.Module) or not isinstance(plan, PruningPlan):
+        given = f"{type(model).__name__} and {type(plan).__name__}"
+        raise ValueError(f"prune takes a model and a plan of make_plan, not {given}")
+    return trace(model, plan.example_inputs()) if graph is None else graph
+
+
+def alive_after(graph: ChannelGraph, plan: PruningPlan) -> Tensor:
+    """Which labels of a graph a plan leaves (bool, one for each).
+
+    ValueError unless the model is the one that the plan was made for, pruned no further.
+    """
+    check_widths(plan.widths, graph.widths, type(graph.model).__name__)
+    for name, kept in plan.keep.items():
+        lost = sorted(set(kept) - set(graph.numbers[name].tolist()))
+        if lost:
+            raise ValueError(
+                f"the plan keeps filters {lost[:5]} of {name}, which were already removed"
+            )
+    return graph.alive(plan.keep)
+
+
+def keep_slices(tensor: Tensor, dims: dict[int, Tensor], alive: Tensor, root: Tensor) -> Tensor:
+    """A tensor without the slices whose labels are gone."""
+    for dim, labels in dims.items():
+        mask = alive[root[labels]]
+        if not mask.all():
+            tensor = tensor.index_select(dim, mask.nonzero().squeeze(1).to(tensor.device))
+    return tensor
+
+
+def set_count(module: nn.Module, attribute: str, place: int | None, value: int) -> None:
+    """Set a number of channels that a module has as an attribute, or as one entry of it."""
+    if place is None:
+        setattr(module, attribute, value)
+    else:  # one of several, as of LayerNorm's normalized_shape
+        entries = list(getattr(module, attribute))
+        entries[place] = value
+        setattr(module, attribute, type(getattr(module, attribute))(entries))

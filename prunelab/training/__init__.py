@@ -1,0 +1,20 @@
+"""Learning: baselines, retraining and scratch rows by one function, stopped and resumed at will.
+
+settings: how a network learns · loop: `train` · state: where it is, on disk · evaluation: how well
+it does.
+"""
+
+from prunelab.training.evaluation import Metrics, check_outputs, compare_networks, evaluate
+from prunelab.training.loop import make_optimizer, train
+from prunelab.training.settings import RETRAINING, TrainSettings
+
+__all__ = [
+    "RETRAINING",
+    "Metrics",
+    "TrainSettings",
+    "check_outputs",
+    "compare_networks",
+    "evaluate",
+    "make_optimizer",
+    "train",
+]

@@ -1,0 +1,497 @@
+"""The lab without a browser: its state, its knobs, its views, its threads, and what it keeps."""
+
+import re
+import threading
+import time
+
+import pandas as pd
+import pytest
+from torch import nn
+
+from prunelab import (
+    TrainSettings,
+    charts,
+    load_model,
+    load_pruned,
+    load_recipe,
+    make_plan,
+    measure_sensitivity,
+    replay,
+    total_cost,
+)
+from prunelab.lab import Lab
+from prunelab.lab.export import code_text, recipe_text, save_recipe
+from prunelab.lab.jobs import Job
+from prunelab.lab.live import live, move, table
+from prunelab.lab.measured import take_point
+from prunelab.lab.state import State, open_network
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Our ResNet-20 on digits."""
+    return open_network()
+
+
+@pytest.fixture
+def state(network):
+    return State(network, ratios={"stage1": 0.3})
+
+
+@pytest.fixture
+def lab(few_digits):
+    return Lab(load_model("resnet20"), few_digits, ratios={"stage1": 0.3, "stage3": 0.5})
+
+
+# --- the state ---
+
+
+def test_a_choice_gives_the_plan_of_make_plan(state):
+    ratios = {"stage2": 0.4, "conv_10": 0}
+    how = {"criterion": "l2", "order": "largest", "rounding": "floor", "align": 4}
+    state.choose(ratios=ratios, **how)
+    assert state.plan == make_plan(state.graph, ratios, **how)
+    state.choose(strategy="greedy", criterion="l1", order="smallest", align=1)
+    assert state.plan == make_plan(state.graph, state.ratios, strategy="greedy", rounding="floor")
+
+
+def test_what_is_refused_changes_nothing(state):
+    before = state.plan, dict(state.ratios), dict(state.choice)
+    for wrong, message in [
+        ({"ratios": {"stage1": 1.0}}, r"must be a number in \[0, 1\)"),
+        ({"ratios": {"stage9": 0.1}}, "unknown layer 'stage9'"),
+        ({"ratios": {"conv_1": 0.5}}, "cannot be pruned"),
+        ({"criterion": "l3"}, "unknown criterion"),
+        ({"align": 0}, "align must be"),
+        ({"strategy": "greedy", "criterion": "taylor"}, "needs a criterion of weights"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            state.choose(**wrong)
+        assert (state.plan, state.ratios, state.choice) == before
+
+
+def test_a_stage_moves_its_layers_but_those_that_are_skipped(state):
+    state.set_ratio("layer1.0.conv1", 0.5)
+    state.set_ratio("layer1.1.conv1", 0.0)
+    assert state.ratio_of("layer1.0.conv1") == 0.5
+    assert state.ratio_of("conv_6") == 0.3  # by the stage's key
+    assert state.skips("conv_4")
+    state.set_stage("stage1", 0.2)
+    assert state.ratios == {"stage1": 0.2, "layer1.1.conv1": 0.0}
+    assert {name: state.ratio_of(name) for name in ("stage1", "conv_2", "conv_4", "stage2")} == {
+        "stage1": 0.2,
+        "conv_2": 0.2,
+        "conv_4": 0.0,
+        "stage2": 0.0,
+    }
+    state.set_ratio("layer1.1.conv1", None)
+    assert not state.skips("conv_4")
+
+
+def test_presets(network):
+    state = State(network)
+    state.preset("uniform", 0.7)
+    assert total_cost(state.graph, state.plan).loc["after", "flops"] <= 0.7 * 40551040
+    with pytest.raises(ValueError, match="measure the sensitivity first"):
+        state.preset("budget", 0.7)
+    state.measured = measure_sensitivity(
+        network.model, network.data, layers=state.graph.stages, images=40
+    )
+    state.preset("budget", 0.6)
+    assert total_cost(state.graph, state.plan).loc["after", "flops"] <= 0.6 * 40551040
+    state.preset("nothing")
+    assert state.plan == make_plan(state.graph, {})
+    assert state.presets() == ["nothing", "resnet20-pruned-b", "uniform", "budget"]
+
+
+def test_the_papers_recipe_is_a_preset(few_digits):
+    state = State(open_network(load_model("resnet56"), few_digits))
+    recipes = ["resnet56-pruned-a", "resnet56-pruned-b"]
+    assert state.presets() == ["nothing", *recipes, "uniform", "budget"]
+    state.preset("resnet56-pruned-b")
+    flops = total_cost(state.graph, state.plan).loc["after", "flops"]
+    assert round(1 - flops / 125_485_696, 3) == 0.276
+
+
+def test_another_network_starts_afresh(state, tmp_path, few_digits):
+    before = state.network
+    state.measured = pd.DataFrame()
+    state.show(open_network("vgg16", few_digits))
+    assert (state.ratios, state.measured, state.layer) == ({}, None, "features.0")
+    with pytest.raises(FileNotFoundError, match="no weights file"):
+        open_network("vgg16", few_digits, tmp_path / "none.pth")
+    with pytest.raises(ValueError, match="did you mean 'resnet56'"):
+        open_network("resnet57", few_digits)
+    state.show(before)
+    assert state.graph.layers[0] == "conv1"
+
+
+# --- knobs ---
+
+
+def test_it_starts_where_the_parameter_says(lab):
+    assert lab.ratios == {"stage1": 0.3, "stage3": 0.5}
+    sliders = {stage: rows.slider.value for stage, rows in lab.knobs.stages.items()}
+    assert sliders == {"stage1": 30, "stage2": 0, "stage3": 50}
+    assert lab.plan == make_plan(lab.state.graph, lab.ratios)
+
+
+def test_a_slider_moves_totals_charts_and_plan(lab):
+    dots = lab.tabs.views[0].dots
+    before = dots.params.shown
+    lab.knobs.stages["stage1"].slider.value = 50
+    assert lab.ratios["stage1"] == 0.5
+    after = total_cost(lab.state.graph, lab.plan).loc["after", "flops"]
+    assert f"<b>{after / 1e6:,.2f} M</b> of 40.55 M" in lab.totals.value
+    assert before["fates"].count("removed") == 5
+    assert dots.params.shown["fates"].count("removed") == 8
+    assert dots.params.shown["cut"] == 8.5
+
+
+def test_a_slider_is_not_answered_with_its_past(lab):
+    """A browser counts 37.00000000000001; to send back 37 would undo what the hand did since."""
+    slider, sent = lab.knobs.stages["stage1"].slider, []
+    slider.value = 37.00000000000001
+    assert slider.value == 37.00000000000001
+    assert lab.ratios["stage1"] == 0.37
+    slider.observe(sent.append, "value")
+    lab.ratios = {**lab.ratios, "stage1": 0.37, "stage2": 0.1}
+    assert not sent
+
+
+def test_setting_ratios_moves_the_sliders(lab):
+    lab.ratios = {"stage1": 0.2}
+    assert [rows.slider.value for rows in lab.knobs.stages.values()] == [20, 0, 0]
+    with pytest.raises(ValueError, match=r"must be a number in \[0, 1\)"):
+        lab.ratios = {"stage1": 1.0}
+    with pytest.raises(ValueError, match="unknown layer 'stage9'"):
+        lab.ratios = {"stage9": 0.1}
+    assert lab.ratios == {"stage1": 0.2}
+
+
+def test_a_stage_opens_into_its_layers(lab):
+    rows = lab.knobs.stages["stage1"]
+    assert not rows.layers  # made when they are looked at
+    rows.opener.value = True
+    assert lab.ratios == {"stage1": 0.3, "stage3": 0.5}  # looking changes nothing
+    assert lab.state.layer == "layer1.0.conv1"
+    assert [row.slider.value for row in rows.layers.values()] == [0, 30, 30, 30]
+    drawn = rows.layers["layer1.2.conv1"].slider
+    drawn.value = 30.000000000000004  # as a page does when it draws a slider
+    assert "layer1.2.conv1" not in lab.ratios
+    fixed, free = rows.layers["conv1"], rows.layers["layer1.1.conv1"]
+    assert fixed.slider.disabled
+    assert fixed.skip.disabled
+    assert "zero" in fixed.slider.tooltip or "pad" in fixed.slider.tooltip  # the shortcut's
+    free.slider.value = 60
+    assert lab.ratios["layer1.1.conv1"] == 0.6
+    assert lab.state.layer == "layer1.1.conv1"
+    assert lab.tabs.views[0].picker.value == "layer1.1.conv1"
+    free.skip.value = True
+    assert lab.ratios["layer1.1.conv1"] == 0
+    assert free.slider.disabled
+    rows.slider.value = 40
+    assert [row.slider.value for row in rows.layers.values()] == [0, 40, 0, 40]
+    free.skip.value = False
+    assert free.slider.value == 40
+
+
+def test_a_knob_that_is_refused_says_why_and_goes_back(lab):
+    lab.knobs.settings["strategy"].value = "greedy"
+    lab.knobs.settings["criterion"].value = "bn_scale"
+    assert "needs a criterion of weights" in lab.knobs.trouble.value
+    assert lab.knobs.settings["criterion"].value == "l1"
+    lab.knobs.stages["stage1"].slider.value = 99
+    assert "one stays" in lab.knobs.trouble.value
+    lab.knobs.stages["stage1"].slider.value = 20
+    assert lab.knobs.trouble.value == ""
+
+
+def test_a_criterion_of_images_is_scored_in_a_thread(lab):
+    lab.knobs.settings["criterion"].value = "mean_mean"
+    lab.knobs.scoring.join(60)
+    assert lab.state.choice["criterion"] == "mean_mean"
+    state = lab.state
+    data = state.network.data
+    assert lab.plan == make_plan(state.graph, lab.ratios, criterion="mean_mean", data=data)
+    assert lab.knobs.trouble.value == ""
+
+
+def test_the_preset_row(lab):
+    lab.knobs.preset.value, lab.knobs.limit.value = "uniform", 60
+    lab.knobs.apply.click()
+    assert set(lab.ratios) == {"*"}
+    lab.knobs.preset.value = "budget"
+    lab.knobs.apply.click()
+    assert "measure the sensitivity first" in lab.knobs.trouble.value
+
+
+def test_another_network_is_opened_by_the_form(lab, tmp_path):
+    form = lab.knobs.opening
+    form.model.value, form.weights.value = "vgg16", str(tmp_path / "none.pth")
+    form.bar.job.start()
+    form.bar.job.join(60)
+    assert "There is no weights file" in form.bar.text.value
+    assert lab.state.network.architecture == "resnet20"
+    form.weights.value = ""
+    form.bar.job.start()
+    form.bar.job.join(60)
+    assert lab.state.network.architecture == "vgg16"
+    assert "fresh weights" in form.bar.text.value
+    assert lab.ratios == {}
+    assert list(lab.knobs.stages) == ["stage1", "stage2", "stage3", "stage4", "stage5"]
+    assert lab.tabs.views[0].picker.value == "features.0"
+
+
+# --- views ---
+
+
+def test_every_tab_is_drawn_when_it_is_looked_at_and_follows(lab):
+    for number, view in enumerate(lab.tabs.views):
+        lab.tabs.selected_index = number
+        assert view.children, view.title
+    assert lab.tabs.titles == ("Norms", "Sensitivity", "Cost", "Coupling", "Time")
+    lab.tabs.selected_index = 2
+    lab.ratios = {"stage2": 0.5}
+    cost = lab.state.cost
+    assert lab.tabs.views[2].chart.params.left == charts.cost_left(cost)
+    lab.tabs.selected_index = 3
+    lab.state.layer = "conv1"
+    text = lab.tabs.views[3].text.value
+    assert "leads: its norms decide for 10 tied layers" in text
+    assert "they stay" in text
+
+
+def test_sensitivity_is_measured_in_a_thread_and_clicked(lab):
+    lab.tabs.selected_index = 1
+    view = lab.tabs.views[1]
+    view.what.value, view.images.value = "each stage", 20
+    view.job.start()
+    view.job.join(120)
+    assert view.job.message == "3 curves on 20 validation images."
+    assert set(lab.state.measured["layer"]) == {"stage1", "stage2", "stage3"}
+    point = {"layer": "stage2", "ratio": 0.4}
+    view.chart._vl_selections = {"picked": {"value": {"vlPoint": {"or": [point]}}, "store": []}}
+    assert lab.ratios["stage2"] == 0.4
+    take_point(lab.state, {"layer": "layer1.0.conv1", "ratio": 0.7})
+    assert (lab.ratios["layer1.0.conv1"], lab.state.layer) == (0.7, "layer1.0.conv1")
+    take_point(lab.state, point)
+    assert lab.knobs.stages["stage2"].slider.value == 40
+
+
+def test_a_chart_that_a_page_draws_anew_gets_its_values_again(few_digits):
+    state = State(open_network(load_model("resnet20"), few_digits))
+    chart = live(charts.norm_lines(state.rank()))
+    move(chart, chosen="layer1.0.conv1")
+    chart._params = {"chosen": ""}  # what a new view says of itself
+    assert chart.params.chosen == "layer1.0.conv1"
+
+
+def test_tables_escape_and_align():
+    long = "<i>" * 40
+    columns = {"<b>": ["<b>", long], "count": [1234, 5], "share": [0.25, 98765.4321]}
+    frame = pd.DataFrame(columns, index=[7, 7])
+    html = table(frame)
+    cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", html)
+    escaped = "&lt;i&gt;" * 40
+    first, second = ["&lt;b&gt;", "1,234", "0.2"], [escaped, "5", "98,765.4"]
+    assert cells == ["&lt;b&gt;", "count", "share", *first, *second]
+    right = re.findall(r"\.(col\d) \{\s*text-align: right", html)
+    assert right == ["col1", "col2"]
+    for i, name in enumerate(("count", "share"), 1):
+        assert re.search(rf'<th class="[^"]*\bcol{i}" >{name}<', html)
+    assert re.search(r'<td class="[^"]*\bcol1" >1,234<', html)
+    assert table(frame) == html
+    assert table(frame, "<s>").startswith("<details><summary>&lt;s&gt;</summary>")
+    assert ">0.2500<" in table(frame, formats={"share": "{:.4f}"})
+
+
+# --- long work ---
+
+
+def test_jobs_run_one_at_a_time_and_stop():
+    desk, began = threading.Lock(), threading.Event()
+
+    def work(report):
+        began.set()
+        for i in range(10_000):
+            report(i, 10_000)
+            time.sleep(0.001)
+        return "done"
+
+    job, other = Job(work, desk), Job(lambda report: "done", desk)
+    assert job.start()
+    began.wait(5)
+    assert not other.start()
+    assert "Something else is running" in other.message
+    job.stop()
+    job.join(5)
+    assert (job.running, job.message) == (False, "Stopped.")
+    assert other.start()
+    other.join(5)
+    assert other.message == "done"
+
+
+def test_a_job_that_fails_says_so_and_frees_the_desk(capsys):
+    desk = threading.Lock()
+
+    def wrong(report):
+        raise ValueError("the ratio is no number")
+
+    def odd(report):
+        raise RuntimeError("odd")
+
+    for work, message in ((wrong, "The ratio is no number."), (odd, "RuntimeError: odd")):
+        job = Job(work, desk)
+        job.start()
+        job.join(5)
+        assert (job.message, job.running, desk.locked()) == (message, False, False)
+    assert "RuntimeError: odd" in capsys.readouterr().err
+
+
+def test_evaluate_and_seal(lab):
+    actions = lab.actions
+    actions.evaluate.job.start()
+    actions.evaluate.job.join(60)
+    assert "pruned, not retrained" in actions.evaluation.value
+    assert "accuracy, %" in actions.evaluation.value
+    actions.masked.value = True
+    actions.seal.job.start()
+    actions.seal.job.join(60)
+    assert actions.seal.job.message.startswith("Removed equals silenced: max |Δ| = ")
+    assert "filters set to zero" in actions.seal_text.value
+    assert "changed predictions" in actions.seal_text.value
+    lab.ratios = {}
+    assert actions.evaluation.value == ""  # it was of another plan
+
+
+def test_retraining_stops_and_goes_on(lab):
+    actions, bar = lab.actions, lab.actions.retrain
+    actions.epochs.value = 3
+    seen = threading.Event()
+    bar.job.observe(lambda change: change["new"] > 0.4 and (seen.set(), bar.job.stop()), "done")
+    bar.job.start()
+    bar.job.join(120)
+    assert seen.is_set()
+    assert bar.job.message == "Stopped after 1 of 3 epochs; Retrain goes on from there."
+    assert lab.state.trained is None
+    bar.job.unobserve_all("done")
+    bar.job.start()
+    bar.job.join(120)
+    assert bar.job.message.startswith("After 3 epochs")
+    assert lab.state.trained is lab.state.small
+    assert len(actions.curve.children) == 1
+    lab.ratios = {"stage1": 0.1}
+    assert lab.state.trained is None
+
+
+def test_what_is_done_while_the_choice_changes_is_not_taken_for_the_new_one(lab):
+    bar, before = lab.actions.retrain, lab.ratios
+    lab.actions.epochs.value = 1
+    bar.job.observe(lambda change: setattr(lab, "ratios", {"stage2": 0.5}), "done")
+    bar.job.start()
+    bar.job.join(60)
+    bar.job.unobserve_all("done")
+    assert lab.state.trained is None
+    assert "The choice has changed since" in bar.job.message
+    lab.ratios = before
+    bar.job.start()
+    bar.job.join(60)
+    assert lab.state.trained is not None
+    assert "Evaluate and Save model now mean this network" in bar.job.message
+
+
+def test_figures_of_another_choice_are_taken_down(lab):
+    time, sensitivity = lab.tabs.views[4], lab.tabs.views[1]
+    lab.tabs.selected_index = 4
+    time.job.start()
+    time.job.join(60)
+    assert time.chart.children
+    lab.ratios = {"stage1": 0.6}
+    assert not time.chart.children
+    assert "Measure" in time.text.value
+    lab.tabs.selected_index = 1
+    sensitivity.images.value = 20
+    sensitivity.job.start()
+    sensitivity.job.join(60)
+    assert sensitivity.chart is not None
+    lab.ratios = {"stage1": 0.5}
+    assert sensitivity.chart is not None  # curves are of the network, whatever the ratios
+    lab.knobs.settings["order"].value = "largest"
+    assert lab.state.measured is None
+    assert sensitivity.chart is None
+
+
+# --- what is kept ---
+
+
+def test_a_network_that_was_given_is_not_taken_for_one_of_its_name():
+    """Its weights are in no file: a recipe or code that names it would begin with others."""
+    state = State(open_network(load_model("resnet56"), "digits"), ratios={"*": 0.1})
+    assert "resnet56-pruned-a" in state.presets()
+    with pytest.raises(ValueError, match="names its network and data"):
+        recipe_text(state, TrainSettings(epochs=1))
+    assert "model = ...  # your model" in code_text(state)
+
+
+def test_names_with_dots_are_kept(lab, network, tmp_path):
+    settings = TrainSettings(epochs=1)
+    state = State(network, ratios={"*": 0.1})
+    assert save_recipe(state, tmp_path / "mine.v2", settings) == tmp_path / "mine.v2.yaml"
+    assert save_recipe(state, tmp_path / "mine.yaml", settings) == tmp_path / "mine.yaml"
+    lab.actions.name.value = str(tmp_path / "small.v2")
+    lab.actions.save_model.click()
+    assert (tmp_path / "small.v2.safetensors").exists()
+
+
+def test_the_recipe_replays_to_the_same_network(network, tmp_path, few_digits):
+    state = State(network, ratios={"stage1": 0.5, "conv_4": 0}, order="largest")
+    settings = TrainSettings(epochs=1, lr=0.01, milestones=(), batch_size=64)
+    path = save_recipe(state, tmp_path / "mine", settings)
+    recipe = load_recipe(path)
+    assert (recipe.name, recipe.model.name, recipe.prune.order) == ("mine", "resnet20", "largest")
+    rows = replay(path, data=few_digits, device="cpu", out=tmp_path / "out").set_index("kind")
+    small = load_pruned(tmp_path / "out" / "mine-0" / "pruned.safetensors")
+    assert small.pruning_plan.keep == state.plan.keep
+    assert rows.loc["baseline", "test_accuracy"] > 0.9
+
+
+def test_what_a_recipe_cannot_say(network, few_digits):
+    settings = TrainSettings(epochs=1)
+    with pytest.raises(ValueError, match="nothing is removed yet"):
+        recipe_text(State(network), settings)
+    own = State(open_network(load_model("resnet20"), few_digits), ratios={"*": 0.1})
+    with pytest.raises(ValueError, match="names its network and data"):
+        recipe_text(own, settings)
+
+
+def test_the_code_does_the_same(network, tmp_path, few_digits):
+    state = State(network, ratios={"stage1": 0.5, "conv_4": 0}, criterion="fpgm", align=4)
+    names: dict = {}
+    exec(code_text(state), names)
+    assert names["plan"].keep == state.plan.keep
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 10, 30), nn.Flatten())
+    own = State(open_network(model, few_digits))
+    assert "model = ...  # your model" in code_text(own)
+
+
+def test_a_saved_model_opens_in_the_lab_again(lab, tmp_path, few_digits):
+    lab.actions.name.value = str(tmp_path / "small")
+    lab.actions.save_model.click()
+    assert "Saved, pruned, not retrained" in lab.actions.saved.value
+    again = open_network("resnet20", few_digits, tmp_path / "small.safetensors")
+    assert again.model.pruning_plan.keep == lab.plan.keep
+    state = State(again, ratios={"stage2": 0.5})
+    assert "load_pruned(" in code_text(state)
+    by_name = open_network("resnet20", "digits", tmp_path / "small.safetensors")
+    with pytest.raises(ValueError, match="pruned before"):
+        recipe_text(State(by_name, ratios={"stage2": 0.5}), TrainSettings())
+
+
+def test_saving_says_what_is_wrong(lab, tmp_path):
+    lab.actions.name.value = " "
+    lab.actions.save_model.click()
+    assert "give it a name first" in lab.actions.saved.value
+    lab.actions.name.value = "mine"
+    lab.actions.save_recipe.click()
+    assert "names its network and data" in lab.actions.saved.value
