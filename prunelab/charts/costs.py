@@ -17,7 +17,7 @@ def layer_cost(cost: pd.DataFrame) -> alt.VConcatChart:
         cost: of `measure_cost`; with the columns memory and memory_after, a panel for them too.
 
     Returns:
-        A panel for each measure: multiply-adds for one image, parameters, bytes of maps.
+        A panel for each measure, multiply-adds for one image, parameters, bytes of maps.
 
     Example:
         >>> charts.layer_cost(measure_cost(graph, plan))
@@ -68,7 +68,7 @@ def cost_left(cost: pd.DataFrame) -> dict[str, dict[str, int]]:
         cost: of `measure_cost`.
 
     Returns:
-        {measure: {layer: number}}; the measures are flops, params and, if `cost` has it, memory.
+        ``{measure: {layer: number}}``; the measures are flops, params and, if `cost` has it, memory.
 
     Example:
         >>> charts.cost_left(measure_cost(graph, plan))["flops"]["conv1"]

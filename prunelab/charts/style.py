@@ -57,7 +57,7 @@ def percent_tip(name: str, title: Any = alt.Undefined) -> alt.Tooltip:
 
 
 def enable() -> None:
-    """Nothing; from here on charts show without a network.
+    """Show charts without a network from here on.
 
     They are interactive in JupyterLab, with a PNG beside for code hosts, and frames of any length
     are drawn.

@@ -52,7 +52,7 @@ def replay(
         out: where run folders go; None: `data/runs`.
 
     Returns:
-        A tidy row for each network: baseline, pruned, retrained, scratch. Columns: recipe, paper,
+        A tidy row for each network (baseline, pruned, retrained, scratch); columns recipe, paper,
         kind, model, dataset, seed, start, epochs, n_test, test_accuracy, n_val, val_accuracy (both
         at the last epoch), val_accuracy_best, test_accuracy_best, flops (multiply-adds for one
         image), params, params_all, flops_removed, params_removed, seconds, device, processes,

@@ -115,7 +115,7 @@ def recipe_names() -> list[str]:
     """The recipes that come with prunelab.
 
     Returns:
-        Names that `load_recipe` takes: each row of Table 1, `digits-quick`, and `resnet20-pruned-b`
+        Names that `load_recipe` takes, each row of Table 1, `digits-quick`, and `resnet20-pruned-b`
         for a CPU.
     """
     return sorted(_shipped())

@@ -46,7 +46,7 @@ def read_paper() -> pd.DataFrame:
     """Table 1 of Li et al. 2017.
 
     Returns:
-        A row for each network, by its name: error and pruned shares in percent, as printed.
+        A row for each network, by its name, with error and pruned shares in percent, as printed.
 
     Example:
         >>> read_paper().loc["vgg16-pruned-a", "flops_pruned_percent"]
@@ -63,7 +63,7 @@ def compare_with_paper(rows: pd.DataFrame, paper: pd.DataFrame | None = None) ->
         paper: of `read_paper`, when at hand.
 
     Returns:
-        A line for each recipe, kind and data set, over its seeds. Columns: recipe, network, data,
+        A line for each recipe, kind and data set, over its seeds; columns recipe, network, data,
         n, error % (100 − last-epoch test accuracy, mean ± standard deviation for n > 1), paper's
         error %, best % (the paper's error is its best on test; ours, chosen likewise), change
         (points of error against the same recipe's baseline), multiply-adds, removed %, paper

@@ -39,8 +39,8 @@ def time_recipes(
         repeats: turns that are measured, as in `measure_latency`.
 
     Returns:
-        A row for each recipe, batch size, memory format and network: the whole one, and the pruned
-        one at each alignment. Columns: recipe, those of `measure_latency`, device, threads, torch.
+        A row for each recipe, batch size, memory format and network, the whole one and the pruned
+        one at each alignment; columns recipe, those of `measure_latency`, device, threads, torch.
 
     Raises:
         ValueError: an unknown recipe or one that prunes nothing, or a list that is empty or none.

@@ -67,7 +67,7 @@ class ChannelGraph:
 
     @property
     def stages(self) -> list[str]:
-        """`stage1` …: layers of one feature-map size; a stem alone counts to the next."""
+        """`stage1` …, layers of one feature-map size; a stem alone counts to the next."""
         return sorted({group.stage for group in self.groups})
 
     @cached_property
@@ -114,7 +114,7 @@ class ChannelGraph:
 
     @property
     def scored(self) -> list[str]:
-        """The layers that have filters to score: every conv, and what else leads a group."""
+        """The layers that have filters to score, every conv and what else leads a group."""
         scored = {*self.layers, *(group.leader for group in self.groups)}
         return [name for name in self.shapes if name in scored]
 
@@ -128,7 +128,7 @@ class ChannelGraph:
         return self.model.get_submodule(name)
 
     def filters(self, layer: str) -> Tensor:
-        """The weight of a layer with a filter in each row: (out, in / groups, *kernel)."""
+        """The weight of a layer with a filter in each row: `(out, in / groups, *kernel)`."""
         owner, _, attribute = self.shapes[layer].weight.rpartition(".")
         return self.as_filters(layer, getattr(self.model.get_submodule(owner), attribute).detach())
 
@@ -144,7 +144,7 @@ class ChannelGraph:
         """What goes when filters of a layer go.
 
         Returns:
-            A row for each module that loses something, in the model's order. Columns: module,
+            A row for each module that loses something, in the model's order; columns module,
             paper_name (of convs and linear layers, else the module's kind), loses (filters, entries
             or inputs), role (leader, tied, follows or reads), why (a sentence).
         """

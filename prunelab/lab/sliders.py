@@ -91,8 +91,6 @@ class LayerRow(widgets.HBox):
         self.slider.observe(self._moved, "value")
         self.skip.observe(self._skip, "value")
         super().__init__([self.skip, self.slider], layout={"flex": "0 0 auto"})
-        if not group.prunable:
-            self.layout.opacity = "0.5"
 
     def _moved(self, change: dict[str, Any]) -> None:
         ratio = _ratio(change["new"])

@@ -53,7 +53,7 @@ def choose_ratios(
         batch: images at once, for max_latency.
 
     Returns:
-        {layer or stage: ratio}, for `make_plan`. Its `.predicted["accuracy"]` is the product of
+        ``{layer or stage: ratio}``, for `make_plan`. Its `.predicted["accuracy"]` is the product of
         what each layer alone leaves; together they lose more, so look at `compare_ratios`.
 
     Raises:
@@ -166,7 +166,7 @@ def uniform_ratios(graph: ChannelGraph, *, max_flops: float, align: int = 1) -> 
         align: as in `make_plan`.
 
     Returns:
-        `{"*": ratio}`, for `make_plan`; the ratio is in steps of a thousandth.
+        ``{"*": ratio}``, for `make_plan`; the ratio is in steps of a thousandth.
 
     Raises:
         ValueError: 99.9 % of the filters are not enough.
@@ -207,7 +207,7 @@ def compare_ratios(
         how: further arguments of `make_plan` (criterion, strategy, align, …).
 
     Returns:
-        A row for each choice. Columns: choice, flops, flops_left, params, params_left, correct,
+        A row for each choice; columns choice, flops, flops_left, params, params_left, correct,
         total, accuracy, accuracy_low, accuracy_high (95 %), predicted (of `choose_ratios`; else
         empty).
 

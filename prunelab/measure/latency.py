@@ -46,7 +46,7 @@ def measure_latency(
         on_progress: called with (turns done, turns in all) after each turn.
 
     Returns:
-        A row for each model. Columns: model, batch, format, repeats, median_ms, low_ms, high_ms
+        A row for each model; columns model, batch, format, repeats, median_ms, low_ms, high_ms
         (quartiles), time_left (the time in fractions of the first model's, median over the turns),
         flops (multiply-adds for one image, counted by torch), flops_left, unaligned (convs whose
         width is no multiple of 8, which hardware computes no faster than the next one), where.

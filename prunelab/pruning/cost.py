@@ -23,7 +23,7 @@ def measure_cost(
             do.
 
     Returns:
-        A row for each layer, in forward order. Columns: layer, paper_name, maps, flops
+        A row for each layer, in forward order; columns layer, paper_name, maps, flops
         (multiply-adds for one image, one multiply-add counted once, Li et al. 2017, §3; biases,
         batch norm and activations left out), params (weights and biases of these layers, batch norm
         left out), maps_after, flops_after, params_after.
@@ -90,7 +90,7 @@ def total_cost(
         shortcuts: as in `measure_cost`.
 
     Returns:
-        Rows `before` and `after`, or one for each name instead of `after`. Columns: flops
+        Rows `before` and `after`, or one for each name instead of `after`; columns flops
         (multiply-adds for one image), params (of conv and linear layers), params_all (of all).
 
     Raises:

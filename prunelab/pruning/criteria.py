@@ -65,7 +65,7 @@ def score_filters(
     Args:
         graph: of `trace`.
         criterion: of weights, over all of a filter's kernels (independent scoring, Li et al. 2017,
-            §3.3): `l1`, `l2`, `fpgm`; `bn_scale`, |γ_j| of the batch norm behind the conv (Liu et
+            §3.3): `l1`, `l2`, `fpgm`; `bn_scale`, `|γ_j|` of the batch norm behind the conv (Liu et
             al. 2017); of images: `mean_mean`, `mean_std`, `mean_l1`, `mean_l2`, `var_l2` of the
             conv's maps before batch norm (Li et al. 2017, §4.5), and `taylor`, the mean over
             batches of (Σ g·w)² for the filter's weights w and the gradients g of the cross-entropy
@@ -76,7 +76,7 @@ def score_filters(
         seed: which images.
 
     Returns:
-        {layer: scores (filters,)}, in forward order.
+        ``{layer: scores (filters,)}``, in forward order.
 
     Raises:
         ValueError: an unknown criterion, or one that lacks data or a batch norm.

@@ -169,7 +169,7 @@ def compare_with_silenced(
         graph: the trace of `model`, when at hand.
 
     Returns:
-        A row for each network. Columns: network (`removed` or `masked`), max_difference (the
+        A row for each network; columns network (`removed` or `masked`), max_difference (the
         largest absolute difference of the logits), max_output (the largest logit of the silenced
         network), changed (images whose predicted class differs), images.
 

@@ -32,7 +32,7 @@ class PruningPlan:
 
     @property
     def removed(self) -> dict[str, list[int]]:
-        """{layer: sorted indices of the filters that go}, without the layers that lose none."""
+        """``{layer: sorted indices of filters that go}``, without the layers that lose none."""
         gone = {}
         for name, kept in self.keep.items():
             if lost := sorted(set(range(self.widths[name])) - set(kept)):

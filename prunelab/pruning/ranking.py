@@ -61,7 +61,7 @@ def rank_filters(
         scores: those of `score_filters`, when at hand; then only their layers.
 
     Returns:
-        A row for each filter. Columns: layer, paper_name, stage, filter (original number), score,
+        A row for each filter; columns layer, paper_name, stage, filter (original number), score,
         rank (in (0, 1], over the layer's filters), share (score over the layer's largest), fate
         (kept, removed or fixed: it cannot go).
     """

@@ -101,7 +101,7 @@ def compare_networks(
         on_batch: called with (images done, images in all, of all networks) after each batch.
 
     Returns:
-        A row for each network. Columns: network, correct, total, accuracy, accuracy_low,
+        A row for each network; columns network, correct, total, accuracy, accuracy_low,
         accuracy_high (Wilson's 95 % interval), loss.
 
     Raises:

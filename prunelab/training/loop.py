@@ -84,7 +84,7 @@ def train(
             `on_epoch` raises stops the training; a KeyboardInterrupt then says what was kept.
 
     Returns:
-        A row for each epoch. Columns: epoch (from 1), lr, train_loss, train_accuracy, val_loss,
+        A row for each epoch; columns epoch (from 1), lr, train_loss, train_accuracy, val_loss,
         val_accuracy, test_loss, test_accuracy, seconds.
 
     Raises:

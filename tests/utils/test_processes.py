@@ -66,18 +66,17 @@ from torch import nn
 from prunelab import load_data, train
 from prunelab.utils import processes
 torch.set_num_threads(1)
-case, path = sys.argv[1:]
 if processes.started_by_torchrun():
     processes.join("cpu")
 data = few(load_data("digits", device="cpu"))
 class Small(nn.Module):
-    def __init__(self):
+    def __init__(self, norms=False, unused=False):
         super().__init__()
-        norms = [nn.BatchNorm2d(4), nn.BatchNorm2d(6)] if case == "norms" else [nn.Identity()] * 2
+        norms = [nn.BatchNorm2d(4), nn.BatchNorm2d(6)] if norms else [nn.Identity()] * 2
         self.a, self.b = nn.Conv2d(3, 4, 3, stride=2), nn.Conv2d(4, 6, 3, stride=2)
         self.norms, self.head = nn.ModuleList(norms), nn.Linear(6, 10)
         self.register_buffer("shift", torch.rand(1))
-        if case == "an unused parameter":
+        if unused:
             self.unused = nn.Parameter(torch.ones(3))
         self.double()
 
@@ -86,9 +85,9 @@ class Small(nn.Module):
         return self.head(self.norms[1](self.b(maps)).relu().mean((2, 3)))
 
 
-def fresh():
+def fresh(**options):
     torch.manual_seed(processes.rank())  # weights and buffers of the first one are taken
-    return Small()
+    return Small(**options)
 
 
 def learn(model, n, **changes):  # from n images -> the gradients of each batch, the losses
@@ -103,7 +102,7 @@ def learn(model, n, **changes):  # from n images -> the gradients of each batch,
     return gradients, history["train_loss"].tolist()
 
 
-def compile_it():
+def compile_it():  # -> {compiled: what came of it}
     graphs = []
     def count(graph, inputs):  # a backend that compiles nothing
         graphs.append(graph)
@@ -112,7 +111,7 @@ def compile_it():
     torch.compile = partial(torch.compile, backend=count)
     found = {}
     for choice in (False, True):
-        model = fresh()
+        model = fresh(norms=True)
         _, losses = learn(model, 250, batch_size=83, compile=choice)
         kinds = {type(norm) for norm in model.norms}
         left = {key for norm in model.norms for key in vars(norm)} - set(vars(nn.BatchNorm2d(1)))
@@ -120,18 +119,22 @@ def compile_it():
     return found
 
 
-def gather_gradients():
-    model = fresh()
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    gradients = []
-    for n in (5, 1):  # shards of 3 and 2 images; of one and none
-        gradients += learn(model, n, batch_size=5, weight_decay=0.1)[0]
-    named = dict(model.named_parameters())
-    stuck = [name for name, p in named.items() if torch.equal(p, before[name])]
-    return {"gradients": gradients, "stuck": stuck}
+def gather_gradients():  # -> {with an unused parameter: what came of it}
+    found = {}
+    for unused in (False, True):
+        model = fresh(unused=unused)
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        gradients = []
+        for n in (5, 1):  # shards of 3 and 2 images; of one and none
+            gradients += learn(model, n, batch_size=5, weight_decay=0.1)[0]
+        named = dict(model.named_parameters())
+        stuck = [name for name, p in named.items() if torch.equal(p, before[name])]
+        found[unused] = {"gradients": gradients, "stuck": stuck}
+    return found
 
 
-torch.save(compile_it() if case == "norms" else gather_gradients(), f"{path}-{processes.rank()}")
+task, path = sys.argv[1:]
+torch.save(globals()[task](), f"{path}-{processes.rank()}")
 """
 TESTS = Path(__file__).parents[1]
 CHANGES = [
@@ -166,38 +169,46 @@ def test_two_processes_learn_what_one_learns(tmp_path):
     assert (also, same) == (correct, pytest.approx(loss, rel=1e-5))
 
 
-def learn_small(case: str, folder: Path) -> list[dict]:
-    """What a process alone finds by the script SMALL, then what each of two processes does."""
-    script = folder / "small.py"
+def run_small(task: str, folder: Path) -> list[dict]:
+    """What a task of the script SMALL finds in a process alone, then in each of two."""
+    script = folder / "script.py"
     script.write_text(SMALL)
     for how, name in (([], "one"), (TORCHRUN, "two")):
-        run = start([*how, str(script), case, str(folder / name)])
+        run = start([*how, str(script), task, str(folder / name)])
         _, errors = run.communicate(timeout=300)
         assert run.returncode == 0, errors
     return [torch.load(folder / name, weights_only=False) for name in ("one-0", "two-0", "two-1")]
 
 
-@pytest.mark.parametrize("case", ["no norms", "an unused parameter"])
-def test_gradients_of_uneven_and_empty_shards(case, tmp_path):
-    one, *two = learn_small(case, tmp_path)
-    assert len(one["gradients"]) == 6
-    for rank, process in enumerate(two):
-        for i, expected in enumerate(one["gradients"]):
-            found = process["gradients"][i]
+@pytest.fixture(scope="module")
+def gathered(tmp_path_factory) -> list[dict]:
+    return run_small("gather_gradients", tmp_path_factory.mktemp("gradients"))
+
+
+@pytest.mark.parametrize("unused", [False, True])
+def test_gradients_of_uneven_and_empty_shards(gathered, unused):
+    one, *two = (process[unused]["gradients"] for process in gathered)
+    assert len(one) == 6
+    for rank, gradients in enumerate(two):
+        for i, (found, expected) in enumerate(zip(gradients, one, strict=True)):
             assert found.keys() == expected.keys()
             for name, gradient in expected.items():
                 difference = float((found[name] - gradient).abs().max())
                 assert difference <= 1e-15, f"process {rank}, batch {i}, {name}: {difference}"
                 assert gradient.abs().max() > 1e-3, name  # or it would say nothing
-    for process in (one, *two):  # weight decay moves what has a gradient, be it zero
-        assert process["stuck"] == (["unused"] if case == "an unused parameter" else [])
+
+
+def test_a_parameter_that_no_forward_uses_stays(gathered):
+    for process in gathered:  # weight decay moves what has a gradient, be it zero
+        assert process[False]["stuck"] == []
+        assert process[True]["stuck"] == ["unused"]
 
 
 def test_two_processes_compile_and_leave_plain_norms(tmp_path):
-    one, *two = learn_small("norms", tmp_path)
+    one, *two = run_small("compile_it", tmp_path)
     for process in two:
         plain, compiled = process[False], process[True]
-        assert (plain["graphs"], compiled["graphs"] > 0) == (0, True)
+        assert plain["graphs"] == 0 < compiled["graphs"]
         assert compiled["losses"] == pytest.approx(plain["losses"], rel=1e-5)
         assert plain["losses"] == pytest.approx(one[False]["losses"], rel=1e-5)
         for found in (plain, compiled):
