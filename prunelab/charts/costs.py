@@ -68,7 +68,7 @@ def cost_left(cost: pd.DataFrame) -> dict[str, dict[str, int]]:
         cost: of `measure_cost`.
 
     Returns:
-        ``{measure: {layer: number}}``; the measures are flops, params and, if `cost` has it, memory.
+        ``{measure: {layer: number}}``; of flops, params and, if `cost` has it, memory.
 
     Example:
         >>> charts.cost_left(measure_cost(graph, plan))["flops"]["conv1"]

@@ -27,7 +27,7 @@ def make_steps(
         rounding: as in `make_plan`.
 
     Returns:
-        For each step ``{leader: filters}``, in forward order. Groups whose filters go in twos or more
+        For each step {leader: filters}, in forward order. Groups whose filters go in twos or more
         (units) are counted by those.
 
     Example:
