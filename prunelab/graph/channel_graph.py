@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, nn
 
-from prunelab.graph.groups import Group, find_groups
+from prunelab.graph.groups import FREE, Group, find_groups, find_stages, list_groups, say_role
 from prunelab.graph.history import find_history
 from prunelab.graph.labels import Channels, Layer
 from prunelab.graph.walk import walk
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd  # a trace needs none: it is imported where a table is made
 
 Key = TypeVar("Key")
-FREE = "can be pruned"
 
 
 class ChannelGraph:
@@ -53,7 +52,7 @@ class ChannelGraph:
         self.channels = channels
         self.shapes = dict(shapes)
         self.layers = [name for name, layer in shapes.items() if layer.kind != "linear"]
-        self.stage_of = self._find_stages()
+        self.stage_of = find_stages(self.shapes)
         self.groups = find_groups(channels, self.shapes, self.stage_of)
         history = find_history(model)
         if history is not None:
@@ -167,25 +166,17 @@ class ChannelGraph:
                     rows[name, "entries"] = (kind, "follows", "one entry for each of these maps")
                 elif name in group.layers and (attribute == "bias" or dim == int(shape.transposed)):
                     role = "leader" if name == group.leader else "tied"
-                    rows[name, "filters"] = (shape.paper_name, role, self._say_role(group, name))
+                    rows[name, "filters"] = (
+                        shape.paper_name,
+                        role,
+                        say_role(group, name, self.shapes[name]),
+                    )
                 elif attribute != "bias":
                     why = "its kernels for these maps have nothing to read"
                     rows[name, "inputs"] = (shape.paper_name, "reads", why)
         found = [(name, paper, loses, *rest) for (name, loses), (paper, *rest) in rows.items()]
         found.sort(key=lambda row: order.get(row[0], len(order)))
         return pd.DataFrame(found, columns=["module", "paper_name", "loses", "role", "why"])
-
-    def _say_role(self, group: Group, layer: str) -> str:
-        if layer != group.leader:
-            return (
-                f"tied to {group.leader} (their maps are added, or read one by one): the same "
-                "places must go"
-            )
-        if len(group.layers) == 1:
-            return "alone: its own norms decide"
-        if self.shapes[layer].kind == "shortcut":
-            return "its norms decide for all: the projection shortcut leads (Li et al. 2017, §3.3)"
-        return "its norms decide for all: the first of those tied"
 
     def alive(self, keep: Mapping[str, Sequence[int]]) -> Tensor:
         """Which labels are left (bool, one for each label) when the layers keep what `keep` says.
@@ -225,19 +216,9 @@ class ChannelGraph:
         totals = torch.cat([sums.new_zeros(1), sums[ends - 1]])
         return dict(zip(labels, totals.diff().tolist(), strict=True))
 
-    def _find_stages(self) -> dict[str, str]:
-        spatial = [name for name, layer in self.shapes.items() if layer.size]
-        sizes = list(dict.fromkeys(self.shapes[name].size for name in spatial))
-        count = [sum(self.shapes[name].size == size for name in spatial) for size in sizes]
-        if len(sizes) > 1 and count[0] == 1:  # a stem, as ResNet's 7×7 conv before the pooling
-            number = {size: max(i, 1) for i, size in enumerate(sizes)}
-        else:
-            number = {size: i + 1 for i, size in enumerate(sizes)}
-        return {name: f"stage{number[self.shapes[name].size]}" for name in spatial}
-
     def __repr__(self) -> str:
         lines = [self._title]
-        for row in self._rows():
+        for row in list_groups(self.groups, self.shapes):
             tied = f" with {row['goes with it']}" if row["goes with it"] else ""
             stays = row["verdict"] != FREE
             lines.append(
@@ -251,25 +232,11 @@ class ChannelGraph:
         import pandas as pd
 
         with pd.option_context("display.max_colwidth", None):  # reasons are shown whole
-            table = pd.DataFrame(self._rows()).to_html(index=False, border=0, justify="left")
+            table = pd.DataFrame(list_groups(self.groups, self.shapes)).to_html(
+                index=False, border=0, justify="left"
+            )
         box = '<div style="max-height:32em;overflow:auto">'
         return f"{box}<b>{escape(self._title)}</b>{table}</div>"
-
-    def _rows(self) -> list[dict[str, str]]:
-        """A row for each group, for reading."""
-        rows = []
-        for group in self.groups:
-            several = len(group.units) not in (1, group.size)
-            row = {
-                "stage": group.stage,
-                "number": self.shapes[group.leader].paper_name,
-                "leader": group.leader,
-                "filters": f"{group.size} filters" + f" in {len(group.units)} units" * several,
-                "goes with it": ", ".join(name for name in group.layers if name != group.leader),
-                "verdict": FREE if group.prunable else group.reason,
-            }
-            rows.append(row)
-        return rows
 
     @property
     def _title(self) -> str:

@@ -1,12 +1,14 @@
 """Groups: layers whose filters must go together, who leads them, and why some must stay."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from prunelab.graph.labels import Channels, Layer
+
+FREE = "can be pruned"
 
 
 @dataclass(frozen=True)
@@ -123,3 +125,44 @@ def _number_units(labels: Tensor) -> tuple[Tensor, Tensor]:
     first = last.scatter_reduce(0, unit_of, places, "amin")
     order = first.argsort()
     return own[order], order.argsort()[unit_of]
+
+
+def find_stages(shapes: Mapping[str, Layer]) -> dict[str, str]:
+    """{layer: `stage1` …}, by the size of its maps; a stem alone at its size counts to the next."""
+    spatial = [name for name, layer in shapes.items() if layer.size]
+    sizes = list(dict.fromkeys(shapes[name].size for name in spatial))
+    alone = sum(shapes[name].size == sizes[0] for name in spatial) == 1
+    first = 0 if len(sizes) > 1 and alone else 1  # a stem: ResNet's 7×7 conv before the pooling
+    number = {size: max(i, 1) for i, size in enumerate(sizes, first)}
+    return {name: f"stage{number[shapes[name].size]}" for name in spatial}
+
+
+def list_groups(groups: Iterable[Group], shapes: Mapping[str, Layer]) -> list[dict[str, str]]:
+    """A row for each group, for reading."""
+    rows = []
+    for group in groups:
+        several = len(group.units) not in (1, group.size)
+        row = {
+            "stage": group.stage,
+            "number": shapes[group.leader].paper_name,
+            "leader": group.leader,
+            "filters": f"{group.size} filters" + f" in {len(group.units)} units" * several,
+            "goes with it": ", ".join(name for name in group.layers if name != group.leader),
+            "verdict": FREE if group.prunable else group.reason,
+        }
+        rows.append(row)
+    return rows
+
+
+def say_role(group: Group, layer: str, shape: Layer) -> str:
+    """What a layer is in its group, as a sentence."""
+    if layer != group.leader:
+        return (
+            f"tied to {group.leader} (their maps are added, or read one by one): the same places "
+            "must go"
+        )
+    if len(group.layers) == 1:
+        return "alone: its own norms decide"
+    if shape.kind == "shortcut":
+        return "its norms decide for all: the projection shortcut leads (Li et al. 2017, §3.3)"
+    return "its norms decide for all: the first of those tied"
