@@ -75,7 +75,7 @@ format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 notebooks: $(READY) ## run every notebook again and store its outputs, cleaned
-	$(BIN)/python -m prunelab.experiments.notebooks notebooks/*.ipynb
+	$(BIN)/python -m prunelab.experiments.refresh notebooks/*.ipynb
 
 lock: $(READY) ## pin the environment anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev -o binder/requirements.txt --generate-hashes \

@@ -1,19 +1,14 @@
-"""Notebooks run in batch: found, parameterised, executed, and cleaned for the repository."""
+"""Notebooks run in batch by papermill, and a check of the parameters that they are given."""
 
 import ast
 import os
 import sys
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from prunelab.utils.checks import check_choice
 from prunelab.utils.paths import find_notebook
-from prunelab.utils.tensors import write_whole
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
-VARYING = ["metadata.widgets", "metadata.language_info", "cell.metadata.execution"]
 # a kernel warns at every start that it talks over local TCP
 QUIET = ["--IPKernelApp.log_level=ERROR"]
 
@@ -75,42 +70,3 @@ def run_notebook(name: str, output: str | Path, parameters: dict[str, Any]) -> N
         raise ValueError(
             f"{error.ename}: {error.evalue} (the notebook up to there is {output})"
         ) from None
-
-
-def refresh(paths: Sequence[str | Path]) -> None:
-    """Run notebooks anew with their own parameters, and store them cleaned."""
-    import nbformat
-    from nbclient import NotebookClient
-
-    for path in map(Path, paths):
-        print(path, flush=True)
-        notebook = nbformat.read(path, as_version=4)
-        with tempfile.TemporaryDirectory() as runs:
-            os.environ["PRUNELAB_RUNS"] = runs
-            client = NotebookClient(
-                notebook,
-                timeout=None,
-                kernel_name="python3",
-                store_widget_state=False,
-                extra_arguments=QUIET,
-                resources={"metadata": {"path": str(path.parent)}},
-            )
-            client.execute()
-        clean(notebook)
-        write_whole(path, nbformat.writes(notebook).replace(runs, "data/runs") + "\n")
-
-
-def clean(notebook: Any) -> None:
-    """Drop what differs from run to run: widgets, times, versions of the machine that ran it."""
-    from nbstripout import strip_output
-
-    strip_output(notebook, keep_output=True, keep_count=True, keep_id=False, extra_keys=VARYING)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [
-                output for output in cell.outputs if WIDGET not in output.get("data", {})
-            ]
-
-
-if __name__ == "__main__":
-    refresh(sys.argv[1:])

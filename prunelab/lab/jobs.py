@@ -10,7 +10,7 @@ import ipywidgets as widgets
 import traitlets
 
 Report = Callable[[int, int], None]
-SECONDS = 0.1  # between two movements of a bar
+REDRAW_SECONDS = 0.1  # between two movements of a bar
 
 
 class Job(traitlets.HasTraits):
@@ -62,7 +62,7 @@ class Job(traitlets.HasTraits):
         """How far the work is; KeyboardInterrupt when it is to stop."""
         if self._stop.is_set():
             raise KeyboardInterrupt("stopped")
-        if time.monotonic() - self._moved > SECONDS or done == total:
+        if time.monotonic() - self._moved > REDRAW_SECONDS or done == total:
             self._moved, self.done = time.monotonic(), done / max(total, 1)
 
     def _run(self) -> None:

@@ -237,7 +237,8 @@ def step(model: nn.Module, x: Tensor) -> set[str]:
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
     outputs(model, x).square().mean().backward()
     optimizer.step()
-    moved = {name: float((before[name] - p).abs().max()) for name, p in model.named_parameters()}
+    named = model.named_parameters()
+    moved = {name: float((before[name] - p.detach()).abs().max()) for name, p in named}
     return {name for name, much in moved.items() if much > 1e-12 * max(moved.values())}
 
 
