@@ -60,7 +60,7 @@ gpu-bench: $(READY) ## on a GPU: training and sensitivity, the floor of a step, 
 	$(BIN)/python tests/benchmarks/floor.py --device cuda --compiled
 	$(BIN)/python tests/benchmarks/side_by_side.py --device cuda --counts 1 2 4 8
 
-docs: $(READY) ## build the site in build/docs: README, notebooks as stored, API; runs and fetches nothing
+docs: $(READY) ## build the site in build/docs; runs and fetches nothing
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/docs
 	@cp build/docs/README.html build/docs/index.html
 	@echo "open build/docs/index.html"
