@@ -38,4 +38,4 @@ def make_model() -> Callable[..., nn.Module]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """An image folder of two classes, 12 training and 4 test images of 32×32 pixels each."""
-    return make_folder(tmp_path / "pictures")
+    return make_folder(tmp_path / "images")

@@ -11,7 +11,7 @@ from prunelab.experiments.notebooks import QUIET
 from prunelab.utils.tensors import write_whole
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
-VARYING = ["metadata.widgets", "metadata.language_info", "cell.metadata.execution"]
+VARYING = ["metadata.widgets", "metadata.language_info.version", "cell.metadata.execution"]
 
 
 def refresh(paths: Sequence[str | Path]) -> None:

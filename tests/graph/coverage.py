@@ -237,8 +237,9 @@ def step(model: nn.Module, x: Tensor) -> set[str]:
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
     outputs(model, x).square().mean().backward()
     optimizer.step()
-    named = model.named_parameters()
-    moved = {name: float((before[name] - p.detach()).abs().max()) for name, p in named}
+    moved = {}
+    for name, parameter in model.named_parameters():
+        moved[name] = float((before[name] - parameter.detach()).abs().max())
     return {name for name, much in moved.items() if much > 1e-12 * max(moved.values())}
 
 
