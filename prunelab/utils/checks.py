@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from numbers import Integral
 
 
 def did_you_mean(given: object, known: Iterable[str], *, cutoff: float = 0.6) -> str:
@@ -23,8 +24,8 @@ def check_whole(
     what: str, given: object, *, least: int = 1, most: int | None = None, why: str = ""
 ) -> None:
     """ValueError unless `given` is a whole number of at least `least` (and at most `most`)."""
-    fits = isinstance(given, int) and not isinstance(given, bool) and given >= least
-    if fits and (most is None or given <= most):  # type: ignore[operator]
+    whole = isinstance(given, Integral) and not isinstance(given, bool)
+    if whole and least <= int(given) <= (most or int(given)):  # type: ignore[call-overload]
         return
     bounds = f", {least} or more" if most is None else f" from {least} to {most}"
     raise ValueError(f"{what} must be a whole number{bounds}{why and f' ({why})'}; got {given!r}")

@@ -130,8 +130,11 @@ def _synced_norms(model: nn.Module, device: torch.device) -> Iterator[None]:
             del norm.process_group
 
 
-class _CpuSyncBatchNorm(nn.SyncBatchNorm):
-    """What torch's own refuses to compute on a CPU."""
+class _CpuSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """What nn.SyncBatchNorm computes: torch has it for GPUs only."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """As many as there are."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
