@@ -20,7 +20,7 @@ $(READY): binder/requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv || echo "uv cannot be installed here; going on with pip"
 	if test -x $(BIN)/uv; then \
-	  $(BIN)/uv pip install --python $(BIN)/python --require-hashes -r binder/requirements.txt && \
+	  $(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --require-hashes -r binder/requirements.txt && \
 	  $(BIN)/uv pip install --python $(BIN)/python --no-deps -e .; \
 	else \
 	  $(BIN)/python -m pip install --require-hashes -r binder/requirements.txt && \
@@ -35,7 +35,7 @@ replay: $(READY) ## run the main job: train, prune, retrain and report a small n
 	$(BIN)/prunelab replay digits-quick
 
 test: $(READY) lint docs ## run every check: lint, types, links, tests, notebooks
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:nbval -n 2 --dist loadfile tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:nbval -n 2 --dist loadfile --durations 15 tests
 	@$(MAKE) --no-print-directory nbval
 
 nbval: $(READY) ## run every notebook, two at a time, and compare what carries the lesson; all outputs of two

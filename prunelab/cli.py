@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunelab.utils.paths import find_notebook, runs_dir
+from prunelab.utils.paths import data_dir, find_notebook, runs_dir
 
 if TYPE_CHECKING:
     from prunelab.experiments import Recipe
@@ -118,16 +118,16 @@ def report(
     """Print every measured row beside the paper's."""
     import pandas as pd
 
-    from prunelab.experiments import PUBLISHED, compare_with_paper, gather_rows, read_rows
+    from prunelab.experiments import compare_with_paper, gather_rows, read_rows
 
-    runs = Path(out or runs_dir()) / "results.csv"
-    rows = read_rows(PUBLISHED, runs)
+    runs, kept = Path(out or runs_dir()) / "results.csv", data_dir() / "results" / "replays.csv"
+    rows = read_rows(kept, runs)
     if rows.empty:
         raise FileNotFoundError(
-            f"no results yet in {runs} or {PUBLISHED}; prunelab replay digits-quick makes the first"
+            f"no results yet in {runs} or {kept}; prunelab replay digits-quick makes the first"
         )
     if publish:
-        gather_rows(read_rows(runs), PUBLISHED)
+        gather_rows(read_rows(runs), kept)
     with pd.option_context(
         "display.width", None, "display.max_columns", None, "display.max_rows", None
     ):

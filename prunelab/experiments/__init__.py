@@ -10,7 +10,6 @@ from prunelab.experiments.log import read_log
 from prunelab.experiments.notebooks import check_parameters, run_notebook
 from prunelab.experiments.recipe import Recipe, load_recipe, recipe_names
 from prunelab.experiments.results import (
-    PUBLISHED,
     compare_with_paper,
     gather_rows,
     read_paper,
@@ -19,7 +18,6 @@ from prunelab.experiments.results import (
 from prunelab.experiments.timing import time_recipes
 
 __all__ = [
-    "PUBLISHED",
     "Experiment",
     "Recipe",
     "check_parameters",

@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from prunelab.utils.paths import data_dir, find_shipped
+from prunelab.utils.paths import find_shipped
 from prunelab.utils.tensors import write_whole
 
-PUBLISHED = data_dir() / "results" / "replays.csv"
+PUBLISHED = "data/results/replays.csv"
 KEY = ["recipe", "kind", "dataset", "seed", "device"]
 
 
@@ -34,7 +34,7 @@ def read_rows(*paths: str | Path) -> pd.DataFrame:
     Example:
         >>> read_rows("data/runs/results.csv")
     """
-    paths = paths or (PUBLISHED,)
+    paths = paths or (find_shipped(PUBLISHED),)
     frames = [pd.read_csv(path) for path in paths if Path(path).exists()]
     if not frames:
         return pd.DataFrame(columns=[*KEY, "weights", "test_accuracy", "flops", "params"])
