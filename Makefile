@@ -35,7 +35,8 @@ replay: $(READY) ## run the main job: train, prune, retrain and report a small n
 	$(BIN)/prunelab replay digits-quick
 
 test: $(READY) lint docs ## run every check: lint, types, links, tests, notebooks
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:nbval -n 2 --dist loadfile --durations 15 tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:nbval -n 2 --dist loadfile --no-loadscope-reorder \
+	  --durations 15 tests/utils tests/browser tests/notebooks tests/experiments tests
 	@$(MAKE) --no-print-directory nbval
 
 nbval: $(READY) ## run every notebook, two at a time, and compare what carries the lesson; all outputs of two
