@@ -1,19 +1,22 @@
 """What is coupled with what, and only that: a traced model, its layers, filters that go together.
 
-channel_graph: `trace` and its result · groups · walk, tracer, propagation: one run of a model, with
-labels (labels) on its channels · operators: one rule each · numbering · shapes · history.
+channel_graph: `trace` and its result · groups · walk: one run of a model, by tracer (recorder,
+numbers, code, shapes) a graph of operators, by propagation labels (labels) on its channels ·
+operators: one rule each · numbering · history.
 """
 
 from prunelab.graph.channel_graph import ChannelGraph, trace
 from prunelab.graph.groups import Group
-from prunelab.graph.labels import Layer
+from prunelab.graph.labels import Channels, Layer, Mix
 from prunelab.graph.operators import rule
 from prunelab.graph.tracer import trace_forward
 
 __all__ = [
     "ChannelGraph",
+    "Channels",
     "Group",
     "Layer",
+    "Mix",
     "rule",
     "trace",
     "trace_forward",

@@ -51,7 +51,8 @@ class ChannelGraph:
         self.input_dtypes = [str(x.dtype).removeprefix("torch.") for x in inputs]
         self.channels = channels
         self.shapes = dict(shapes)
-        self.layers = [name for name, layer in shapes.items() if layer.kind != "linear"]
+        convs = ("conv", "shortcut")
+        self.layers = [name for name, layer in shapes.items() if layer.kind in convs]
         self.stage_of = find_stages(self.shapes)
         self.groups = find_groups(channels, self.shapes, self.stage_of)
         history = find_history(model)
@@ -115,7 +116,9 @@ class ChannelGraph:
     def scored(self) -> list[str]:
         """The layers that have filters to score, every conv and what else leads a group."""
         scored = {*self.layers, *(group.leader for group in self.groups)}
-        return [name for name in self.shapes if name in scored]
+        return [
+            name for name, layer in self.shapes.items() if name in scored and layer.kind != "filter"
+        ]
 
     def module_of(self, layer: str) -> nn.Module:
         """The module of a layer; ValueError for one that the model's code applies as a function."""
@@ -278,7 +281,7 @@ def trace(model: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> Chann
         shape = tuple(inputs[0].shape)
         raise ValueError(f"example_input is empty, of shape {shape}; one image is enough")
     channels, shapes = walk(model, inputs)
-    if not any(layer.kind != "linear" for layer in shapes.values()):
+    if not any(layer.kind in ("conv", "shortcut") for layer in shapes.values()):
         name = type(model).__name__
         raise ValueError(f"{name} has no convolution, so there are no filters to prune")
     return ChannelGraph(model, inputs, channels, shapes)

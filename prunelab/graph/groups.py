@@ -86,7 +86,10 @@ def _make_group(
     every = torch.cat([units[name] for name in layers]).unique()
     why = next((reasons[unit] for unit in every.tolist() if unit in reasons), "")
     complete = [name for name in convs if torch.equal(units[name].unique(), every)]
-    able = convs if why else complete or convs
+    trained = [name for name in convs if shapes[name].kind != "filter"]
+    if not why and not trained:
+        why = "its filters are numbers that are not trained"
+    able = [n for n in (convs if why else complete or convs) if n in trained] or convs
     leader = next((name for name in able if shapes[name].kind == "shortcut"), able[0])
     own, unit_of = _number_units(units[leader])
     if not why and not complete:

@@ -10,7 +10,7 @@ that can only stay or go together get *tied*.
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class Layer:
 
     name: str  # qualified module name (of a functional call: of its weight)
     paper_name: str  # conv_1 …, shortcut_1 …, linear_1 …
-    kind: str  # conv, shortcut or linear
+    kind: str  # conv, shortcut, linear, or filter: a convolution by numbers that are not trained
     n_in: int
     n_out: int
     kernel: tuple[int, ...]
@@ -32,16 +32,21 @@ class Layer:
     bias: bool
     positions: int  # pixels of one image where a filter is applied, over all uses
     size: tuple[int, ...]  # of the output maps, () for a linear layer of whole images
-    weight: str  # its qualified name; (out, in / groups, …), transposed (in, out / groups, …)
+    weight: str  # its qualified name, "" if no module holds it; (out, in / groups, …), and
+    # transposed (in, out / groups, …)
     transposed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Count:
-    """A number that the model's code took from a shape: a share of how many labels there are."""
+    """A number that the model's code took from a shape: a share of how many labels there are.
+
+    Optional is one that a module has as an attribute: it need not be of channels.
+    """
 
     labels: Tensor  # (n,)
     share: Fraction = Fraction(1)
+    optional: bool = False
 
     @property
     def value(self) -> int:
@@ -50,14 +55,35 @@ class Count:
     def __mul__(self, factor: object) -> "Count":
         if not isinstance(factor, int):
             return NotImplemented
-        return Count(self.labels, self.share * factor)
+        return replace(self, share=self.share * factor)
 
     __rmul__ = __mul__
 
     def __floordiv__(self, divisor: object) -> "Count":
         if not isinstance(divisor, int) or self.value % divisor:
             return NotImplemented
-        return Count(self.labels, self.share / divisor)
+        return replace(self, share=self.share / divisor)
+
+    def __add__(self, other: object) -> "Count":
+        if not isinstance(other, Count) or self.share.denominator * other.share.denominator != 1:
+            return NotImplemented
+        labels = [*[self.labels] * int(self.share), *[other.labels] * int(other.share)]
+        return Count(torch.cat(labels), optional=self.optional and other.optional)
+
+    @property
+    def each(self) -> Tensor | None:
+        """The label of each thing counted, if they are whole."""
+        whole = self.share.denominator == 1
+        return self.labels.repeat(int(self.share)) if whole else None
+
+
+class Mix(NamedTuple):
+    """Where an operator mixes channels: of those, it takes what pruning leaves."""
+
+    dim: int  # theirs, in the operator's input
+    labels: Tensor
+    weight: bool = False  # the input is a weight that the code works on
+    shrinks: bool = False  # the dimension is gone in the output, or has size 1
 
 
 class Channels:
@@ -74,14 +100,17 @@ class Channels:
         reads: {layer: label of each of its input channels}.
         slices: {tensor: {dimension: label of each of its slices}}.
         counts: {(module, attribute, place): what it counts}.
-        mixes: {norm over channels: (their dimension in its input, labels)}.
+        mixes: {operator that mixes channels: Mix}.
+        computed: {conv whose weight the code computes: (dimension of its input, labels)}.
+        weights: {tensor that the code works on: labels of its filters, of its inputs}.
+        lengths: {length of weight norm's vectors: (the vectors, dimension of the lengths)}.
         reasons: {label: why it must stay}.
         grids: labels whose numbers an operator keeps equal, and which one.
         layers: in forward order, as yet without paper names.
         by_hand: {tensor that the model's own code reads in a way no rule knows: where}.
-        widths_read: (module, attribute) that the model's own code reads.
         called: modules and tensors that the run has used.
         alias: {tensor: its one name}.
+        parameters: names of the parameters among them.
     """
 
     def __init__(self, model: nn.Module, batch: int = 1) -> None:
@@ -93,14 +122,17 @@ class Channels:
         self.reads: dict[str, Tensor] = {}
         self.slices: dict[str, dict[int, Tensor]] = {}
         self.counts: dict[tuple[str, str, int | None], Tensor] = {}
-        self.mixes: dict[str, tuple[int, Tensor]] = {}
+        self.mixes: dict[str, Mix] = {}
+        self.computed: dict[str, tuple[int, Tensor]] = {}
+        self.weights: dict[str, tuple[Tensor, Tensor]] = {}
+        self.lengths: dict[str, tuple[str, int]] = {}
         self.reasons: dict[int, str] = {}
         self.grids: list[tuple[Tensor, str]] = []
         self.layers: dict[str, Layer] = {}
         self.by_hand: dict[str, str] = {}
-        self.widths_read: set[tuple[str, str]] = set()
         self.called: set[str] = set()
         self.alias: dict[str, str] = {}
+        self.parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
         first: dict[int, str] = {}
         for find in (model.named_parameters, model.named_buffers):
             for name, tensor in find(remove_duplicate=False):
@@ -148,6 +180,23 @@ class Channels:
         dims = self.slices.setdefault(self.alias.get(tensor, tensor), {})
         self.tie(dims.setdefault(dim, labels), labels)
 
+    def count(
+        self, module: str, attribute: str, labels: Tensor, place: int | None = None
+    ) -> Tensor:
+        """An attribute of a module counts these labels; all that it counts stays equally many."""
+        known = self.counts.setdefault((module, attribute, place), labels)
+        if len(known) == len(labels):
+            self.tie(known, labels)
+        return labels
+
+    def read_weight(self, tensor: str, shape: torch.Size) -> tuple[Tensor, Tensor]:
+        """The labels of the first two dimensions of a weight that the code works on."""
+        if tensor not in self.weights:
+            self.weights[tensor] = self.new(shape[0]), self.new(shape[1])
+            for dim, labels in enumerate(self.weights[tensor]):
+                self.slice(tensor, dim, labels)
+        return self.weights[tensor]
+
     def groups_go(self, name: str, groups: int, channels: int) -> bool:
         """Whether a layer loses whole groups (depthwise), or each of its groups gets thinner.
 
@@ -179,6 +228,8 @@ class Maps:
     source: str = ""  # its qualified name, when it is a parameter or buffer
     owner: nn.Module | None = None  # the module it belongs to
     bare: bool = False  # computed from parameters and buffers alone
+    inputs: Tensor | None = None  # of a weight that the code works on: labels of what it reads
+    origin: str = ""  # the parameter or buffer that it was computed from
 
     def along(self, dim: int) -> Tensor | None:
         """The labels (n,) of a dimension, or None if they also change along another one."""
@@ -193,9 +244,15 @@ class Maps:
 
     def size(self, dim: int) -> "int | Count":
         """The size of a dimension as the model's code sees it: a number, or a count of labels."""
-        if not self.varies(dim):
-            return self.shape[dim]
-        return Count(self.labels.movedim(dim, 0).flatten(1)[:, 0])
+        for labels in (self.labels, self.inputs):
+            if labels is not None and labels.shape[dim] != 1:
+                return Count(labels.movedim(dim, 0).flatten(1)[:, 0])
+        return self.shape[dim]
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it extends along several dimensions."""
+        return sum(size > 1 for size in self.shape) > 1
 
 
 @dataclass(frozen=True)
@@ -210,6 +267,8 @@ class Call:
     kwargs: dict[str, Any]
     shapes: tuple[torch.Size, ...]  # of the tensors that come out
     channels: Channels = field(repr=False)
+    owner: nn.Module | None = None  # the module whose forward makes the call
+    of_inputs: bool = False  # the labels are those of what a weight's filters read
 
     @property
     def maps(self) -> list[Maps]:
@@ -235,14 +294,43 @@ class Call:
     def count(self, attribute: str, labels: Tensor, place: int | None = None) -> None:
         """An attribute of the module, or its entry at `place`, counts which of the labels stay."""
         if self.module is not None:
-            self.channels.counts[self.name, attribute, place] = labels
+            self.channels.count(self.name, attribute, labels, place)
 
     def refuse(self, why: str) -> Tensor:
         """Refuse all filters that reach this operator; its output counts as made by no filter."""
         reason = f"its maps reach {self.where}, {why}"
         for maps in self.maps:
-            self.channels.refuse(maps.labels, reason)
+            said = reason
+            if maps.bare and maps.origin:
+                said = f"the model's code reads {maps.origin} by itself, in {self.where}, {why}"
+                if ".parametrizations." in maps.origin:
+                    said += "; torch.nn.utils.parametrize.remove_parametrizations makes it a weight"
+            self.channels.refuse(maps.labels, said)
+            if maps.inputs is not None:
+                self.channels.refuse(maps.inputs, said)
         return self.channels.fix(reason).reshape([1] * len(self.shapes[0]))
+
+    def refuse_all(self, why: str) -> Tensor:
+        """Refuse what reaches this operator, and what its parameters belong to."""
+        for maps in self.maps:
+            if maps.source and maps.is_wide:
+                self.channels.by_hand.setdefault(maps.source, self.where)
+        for name, _ in self.module.named_parameters() if self.module is not None else ():
+            self.channels.by_hand.setdefault(f"{self.name}.{name}", self.where)
+        return self.refuse(why)
+
+    def mix(self, *, shrinks: bool = False) -> bool:
+        """Whether the channels may be mixed here: what a weight's filters read may be.
+
+        A filter's mean, say, is over what pruning leaves of it.
+        """
+        x = self.maps[0]
+        varying = [d for d in range(len(x.shape)) if x.varies(d)]
+        if not self.of_inputs or len(varying) != 1:
+            return False
+        labels = x.labels.reshape(-1)
+        self.channels.mixes[self.name] = Mix(varying[0], labels, weight=True, shrinks=shrinks)
+        return True
 
 
 def leaves(value: Any) -> list[Any]:

@@ -13,8 +13,8 @@ PASSED = (*NORMS, nn.Identity, nn.Dropout)
 
 
 def number_layers(layers: Mapping[str, Layer], shortcuts: set[str]) -> dict[str, Layer]:
-    """Layers with the paper's numbers: convs in forward order, shortcuts and linear apart."""
-    count = {"conv": 0, "shortcut": 0, "linear": 0}
+    """Layers with the paper's numbers: convs in forward order, the rest apart."""
+    count = {"conv": 0, "shortcut": 0, "linear": 0, "filter": 0}
     numbered = {}
     for name, layer in layers.items():
         kind = "shortcut" if name in shortcuts else layer.kind

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from warnings import warn
 
-import torch
 from torch import Tensor, nn
 
+from prunelab.graph.code import first_line, reads_training
 from prunelab.graph.labels import Channels, Layer
 from prunelab.graph.numbering import find_shortcuts, number_layers
-from prunelab.graph.propagation import Propagation, is_wide, record_layers
-from prunelab.graph.tracer import Unfollowed, first_line, reads_training, trace_forward
+from prunelab.graph.propagation import Propagation, note_layers
+from prunelab.graph.tracer import WhollyUnfollowed, trace_forward
 from prunelab.utils.modules import copy_with, like_model
 
 
@@ -23,12 +23,13 @@ def walk(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Channels, dict[s
     channels = Channels(skeleton, len(inputs[0]) if inputs[0].ndim else 1)
     given = tuple(like_model(model, x) for x in inputs)
     try:
-        traced = trace_forward(skeleton, given)
         with _told(skeleton, given):
-            Propagation(traced, skeleton, channels).run(*given)
+            traced = trace_forward(skeleton, given)
+        Propagation(traced, skeleton, channels).run()
         shortcuts = find_shortcuts(traced)
-    except Unfollowed as error:
-        _follow_opaque(skeleton, given, channels, str(error))
+    except WhollyUnfollowed as error:
+        channels.called.update(name for name, _ in skeleton.named_parameters())
+        note_layers(error.calls, skeleton, "", channels, str(error))
         shortcuts = set()
     layers = dict(channels.layers)
     idle = [name for name, _ in skeleton.named_parameters() if not channels.called & _owners(name)]
@@ -48,11 +49,13 @@ def _owners(tensor: str) -> set[str]:
 
 def _follow_training(skeleton: nn.Module, inputs: tuple[Tensor, ...], channels: Channels) -> None:
     """Follow what the model's code does in training only."""
+    mixes, computed = dict(channels.mixes), dict(channels.computed)  # by the names of that trace
     try:
-        traced = trace_forward(skeleton.train(), inputs)
         with _told(skeleton, inputs):
-            Propagation(traced, skeleton, channels).run(*inputs)
-    except (Unfollowed, ValueError) as error:
+            traced = trace_forward(skeleton.train(), inputs)
+        Propagation(traced, skeleton, channels).run()
+        channels.mixes, channels.computed = mixes, computed
+    except (WhollyUnfollowed, ValueError) as error:
         warn(
             f"what {type(skeleton).__name__} does in training only could not be followed "
             f"({error}); if that needs a number of maps that pruning changes, the pruned model can "
@@ -63,24 +66,16 @@ def _follow_training(skeleton: nn.Module, inputs: tuple[Tensor, ...], channels: 
 
 @contextmanager
 def _told(model: nn.Module, inputs: tuple[Tensor, ...]) -> Iterator[None]:
-    """Nothing random moves, no gradients are kept; what an operator raises becomes a sentence."""
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        try:
-            yield
-        except Exception as error:
-            given = ", ".join(str(tuple(x.shape)) for x in inputs)
-            raise ValueError(
-                f"{type(model).__name__} does not take an input of shape {given}: "
-                f"{first_line(error)}"
-            ) from error
-
-
-def _follow_opaque(
-    skeleton: nn.Module, inputs: tuple[Tensor, ...], channels: Channels, why: str
-) -> None:
-    channels.called.update(name for name, _ in skeleton.named_parameters())
-    with _told(skeleton, inputs), record_layers(skeleton, "", channels, why):
-        skeleton(*inputs)
+    """What the model itself raises becomes a sentence."""
+    try:
+        yield
+    except WhollyUnfollowed:
+        raise
+    except Exception as error:
+        given = ", ".join(str(tuple(x.shape)) for x in inputs)
+        raise ValueError(
+            f"{type(model).__name__} does not take an input of shape {given}: {first_line(error)}"
+        ) from error
 
 
 def _refuse_unknown(skeleton: nn.Module, channels: Channels) -> None:
@@ -108,17 +103,12 @@ def _refuse_unknown(skeleton: nn.Module, channels: Channels) -> None:
 
 
 def _refuse_unfinished(channels: Channels) -> None:
-    """Refuse filters of layers whose rule gave up, or whose widths the model's code reads."""
+    """Refuse filters of layers whose rule gave up."""
     for name, layer in channels.layers.items():
-        sliced = channels.slices.get(channels.alias.get(layer.weight, layer.weight), {})
-        if not sliced:
+        tensor = channels.alias.get(layer.weight)
+        if tensor is not None and not channels.slices.get(tensor):
             why = f"{name} is used in a way that its rule does not know"
             channels.refuse(channels.made[name], why)
-    for name, attribute in channels.widths_read:
-        labels = channels.counts.get((name, attribute, None))
-        if labels is not None:
-            why = f"the model's code reads {name}.{attribute}, which pruning would change"
-            channels.refuse(labels, why)
 
 
 def _warn_of_uncounted(skeleton: nn.Module, channels: Channels) -> None:
@@ -129,7 +119,7 @@ def _warn_of_uncounted(skeleton: nn.Module, channels: Channels) -> None:
     missing = []
     for name, tensor in skeleton.named_parameters():
         used = name in channels.by_hand or _owners(name) & channels.called - {name} - known
-        if used and is_wide(tensor.shape) and name not in counted:
+        if used and sum(size > 1 for size in tensor.shape) > 1 and name not in counted:
             missing.append(name)
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""

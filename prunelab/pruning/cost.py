@@ -63,17 +63,17 @@ def widths_after(graph: ChannelGraph, plan: PruningPlan | None) -> tuple[dict[st
     """What is left of each layer's filters, input channels and groups; of those not named, all."""
     if plan is None:
         return {}, {}, {}
-    channels, alive, groups = graph.channels, alive_after(graph, plan), {}
-    for (name, attribute, _), labels in channels.counts.items():
-        if attribute == "groups":
-            groups[name] = labels
+    channels, alive = graph.channels, alive_after(graph, plan)
+    depthwise = [name for name in graph.shapes if channels.groups.get(name) == "go"]
+    groups = {name: channels.reads[name] for name in depthwise if name in channels.reads}
     return tuple(graph.count(alive, labels) for labels in (channels.made, channels.reads, groups))
 
 
 def _count_layer(layer: Layer, n_in: int, n_out: int, groups: int) -> tuple[int, int, int]:
     """Maps, multiply-adds n_out · n_in · k² · h · w, and parameters n_out · n_in · k² + biases."""
     weights = n_out * (n_in // groups) * math.prod(layer.kernel)
-    return n_out, weights * layer.positions, weights + layer.bias * n_out
+    params = 0 if layer.kind == "filter" else weights + layer.bias * n_out
+    return n_out, weights * layer.positions, params
 
 
 def total_cost(

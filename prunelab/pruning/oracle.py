@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from prunelab.graph import ChannelGraph, trace_forward
+from prunelab.graph import ChannelGraph, Mix, trace_forward
 from prunelab.pruning.plan import PruningPlan
 from prunelab.pruning.surgery import alive_after, find_graph, prune
 from prunelab.utils.modules import copy_with, like_model
@@ -35,7 +35,7 @@ def silence(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None =
     graph = find_graph(model, plan, graph)
     channels, alive = graph.channels, alive_after(graph, plan)
     copy = copy_with(model, torch.clone)
-    tensors = dict(copy.named_parameters())
+    tensors = dict(copy.named_parameters()) | dict(copy.named_buffers())
     for layer in channels.layers.values():
         tensor, dim = channels.alias.get(layer.weight, layer.weight), 0 if layer.transposed else 1
         labels = channels.slices.get(tensor, {}).get(dim)
@@ -44,11 +44,14 @@ def silence(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None =
             with torch.no_grad():
                 weight.index_fill_(dim, gone.nonzero().squeeze(1).to(weight.device), 0)
     survivors = {}
-    for norm, (dim, labels) in channels.mixes.items():
-        mask = alive[channels.root[labels]]
-        if not mask.all():
-            survivors[norm] = dim, mask.nonzero().squeeze(1)
-    return _SurvivorNorms(copy, plan, survivors) if survivors else copy
+    for name, mixed in channels.mixes.items():
+        if not (left := alive[channels.root[mixed.labels]]).all():
+            survivors[name] = mixed, left.nonzero().squeeze(1)
+    removed = {}
+    for name, (dim, labels) in channels.computed.items():
+        if (gone := ~alive[channels.root[labels]]).any():
+            removed[name] = dim, gone.nonzero().squeeze(1)
+    return _Silenced(copy, plan, survivors, removed) if survivors or removed else copy
 
 
 def mask(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None = None) -> nn.Module:
@@ -71,54 +74,63 @@ def mask(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None = No
     graph = find_graph(model, plan, graph)
     channels, alive = graph.channels, alive_after(graph, plan)
     copy = copy_with(model, torch.clone)
-    tensors = dict(copy.named_parameters())
+    tensors = dict(copy.named_parameters()) | dict(copy.named_buffers())
     with torch.no_grad():
         for name, labels in channels.made.items():
             gone = ~alive[channels.root[labels]]
             if name not in graph.shapes or not gone.any():
                 continue
-            tensor = graph.shapes[name].weight
-            weight = tensors[channels.alias.get(tensor, tensor)]
-            graph.as_filters(name, weight)[gone.to(weight.device)] = 0
+            weight = tensors.get(channels.alias.get(graph.shapes[name].weight, ""))
+            if weight is not None:
+                graph.as_filters(name, weight)[gone.to(weight.device)] = 0
             if (bias := tensors.get(f"{name}.bias")) is not None:
                 bias[gone.to(bias.device)] = 0
+        for name, (own, _) in channels.weights.items():  # of which the code computes a weight
+            gone = ~alive[channels.root[own]]
+            tensors[name].index_fill_(0, gone.nonzero().squeeze(1).to(tensors[name].device), 0)
     return copy
 
 
-class _SurvivorNorms(nn.Module):
-    """A traced model whose norms over channels see only those that stay."""
+class _Silenced(nn.Module):
+    """A traced model that takes means over the channels that stay, and silences computed convs."""
 
-    def __init__(
-        self, model: nn.Module, plan: PruningPlan, survivors: dict[str, tuple[int, Tensor]]
-    ) -> None:
+    def __init__(self, model: nn.Module, plan: PruningPlan, survivors: Any, removed: Any) -> None:
         super().__init__()
         inputs = tuple(like_model(model, x) for x in plan.example_inputs())
         self.traced = trace_forward(model.eval(), inputs)
-        self.survivors = survivors
+        self.survivors: dict[str, tuple[Mix, Tensor]] = survivors
+        self.removed: dict[str, tuple[int, Tensor]] = removed
 
     def forward(self, *inputs: Tensor) -> Any:
-        return _SurvivorRun(self.traced, self.survivors).run(*inputs)
+        return _SilencedRun(self).run(*inputs)
 
 
-class _SurvivorRun(fx.Interpreter):
-    def __init__(self, traced: fx.GraphModule, survivors: dict[str, tuple[int, Tensor]]) -> None:
-        super().__init__(traced)
-        self.survivors = survivors
+class _SilencedRun(fx.Interpreter):
+    def __init__(self, silenced: _Silenced) -> None:
+        super().__init__(silenced.traced)
+        self.silenced = silenced
 
     def run_node(self, n: fx.Node) -> Any:
         name = str(n.target) if n.op == "call_module" else n.name
-        dim, keep = self.survivors.get(name, (0, None))
-        if keep is None:
+        if name in self.silenced.removed:
+            dim, gone = self.silenced.removed[name]
+            args, kwargs = self.fetch_args_kwargs_from_env(n)
+            heard = args[0].index_fill(dim, gone.to(args[0].device), 0)
+            return getattr(self, n.op)(n.target, (heard, *args[1:]), kwargs)
+        if name not in self.silenced.survivors:
             return super().run_node(n)
+        mixed, keep = self.silenced.survivors[name]
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         x: Tensor = args[0]
         keep = keep.to(x.device)
-        few = x.index_select(dim, keep)
-        if n.op == "call_module":
-            out = _norm_module(self.fetch_attr(str(n.target)), few, dim, keep)
+        few = x.index_select(mixed.dim, keep)
+        if mixed.weight:
+            out = getattr(self, n.op)(n.target, (few, *args[1:]), kwargs)
+        elif n.op == "call_module":
+            out = _norm_module(self.fetch_attr(str(n.target)), few, mixed.dim, keep)
         else:
             out = _norm_function(n.target, few, keep, args[1:], kwargs)
-        return torch.zeros_like(x).index_copy(dim, keep, out)
+        return out if mixed.shrinks else torch.zeros_like(x).index_copy(mixed.dim, keep, out)
 
 
 def _norm_module(norm: Any, x: Tensor, dim: int, keep: Tensor) -> Tensor:

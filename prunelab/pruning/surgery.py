@@ -1,8 +1,9 @@
 """Taking filters out: new, smaller models whose tensors and attributes agree."""
 
+import torch
 from torch import Tensor, nn
 
-from prunelab.graph import ChannelGraph, trace
+from prunelab.graph import ChannelGraph, Channels, trace
 from prunelab.pruning.plan import PruningPlan, check_widths
 from prunelab.utils.modules import copy_with
 
@@ -36,12 +37,30 @@ def prune(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None = N
         left = keep_slices(tensors[name].detach(), dims, alive, channels.root)
         if left.shape != tensors[name].shape:
             pieces[id(tensors[name])] = left
+    _shorten(channels, tensors, pieces, alive)
     pruned = copy_with(model, lambda t: pieces[id(t)] if id(t) in pieces else t.clone())
     for (module, attribute, place), labels in channels.counts.items():
         count = int(alive[channels.root[labels]].sum())
         set_count(pruned.get_submodule(module), attribute, place, count)
     pruned.pruning_plan = plan  # type: ignore[assignment]
     return pruned
+
+
+def _shorten(
+    channels: Channels, tensors: dict[str, Tensor], pieces: dict[int, Tensor], alive: Tensor
+) -> None:
+    """Lengths of weight norm that are left make of the vectors that are left the same numbers."""
+    for name, (vectors, dim) in channels.lengths.items():
+        whole, lengths = tensors[vectors].detach(), tensors[name]
+        left = pieces.get(id(tensors[vectors]))
+        if left is None:
+            continue
+        own = {dim: channels.slices[channels.alias[vectors]][dim]}
+        same = keep_slices(whole, own, alive, channels.root)
+        others = [d for d in range(whole.ndim) if d != dim]
+        norm = torch.linalg.vector_norm
+        ratio = norm(left, dim=others, keepdim=True) / norm(same, dim=others, keepdim=True)
+        pieces[id(lengths)] = pieces.get(id(lengths), lengths.detach()) * ratio
 
 
 def find_graph(model: nn.Module, plan: object, graph: ChannelGraph | None) -> ChannelGraph:

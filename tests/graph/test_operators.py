@@ -65,6 +65,40 @@ def asserting(m, x):
     return x[:batch]
 
 
+def bordered(m, x):
+    y = torch.zeros_like(x)
+    y[:, :, 1:-1] = x[:, :, 1:-1]
+    return y
+
+
+def interleaved(m, x):
+    half = x.shape[1] // 2
+    y = x.new_zeros(x.shape)
+    y[:, :half], y[:, half:] = x[:, half:], x[:, :half]
+    return y
+
+
+class Sized(nn.Module):
+    """What detection networks write: attributes for numbers of maps."""
+
+    def __init__(self):
+        super().__init__()
+        self.width, self.half, self.kernel = 8, 4, 3
+
+    def forward(self, x):
+        if x.shape[1] != self.width:
+            raise ValueError(f"{x.shape[1]} maps instead of {self.width}")
+        a, b = x.split((self.half, self.half), 1)
+        x = torch.cat([b, a], 1).flatten(2).view(len(x), self.width, *x.shape[2:])
+        return F.max_pool2d(x[:, : self.width], self.kernel, 1, self.kernel // 2)
+
+
+def watched(module):
+    module.seen = []
+    module.register_forward_hook(lambda module, inputs, out: module.seen.append(out.detach()))
+    return module
+
+
 FREE = {
     "grouped conv": dict(do=lambda m, x: m.g(x), g=nn.Conv2d(8, 8, 3, padding=1, groups=2)),
     "depthwise conv, two filters a map": dict(
@@ -143,6 +177,13 @@ FREE = {
     "a mask expanded beside": dict(
         do=lambda m, x: torch.cat([x, m.g(x).expand_as(x)], 1), c=16, g=nn.Conv2d(8, 1, 1)
     ),
+    "a table of places worked on": dict(
+        do=lambda m, x: x + m.g.weight.sigmoid(), g=nn.LayerNorm((8, 8, 8))
+    ),
+    "a part of the places assigned": dict(do=bordered),
+    "halves assigned": dict(do=interleaved),
+    "an attribute for a size": dict(do=lambda m, x: m.g(x), g=Sized()),
+    "a hook that only looks": dict(do=lambda m, x: m.g(x), g=watched(nn.Identity())),
     "a mask of the places": dict(do=lambda m, x: x * torch.sigmoid(m.g(x)), g=nn.Conv2d(8, 1, 1)),
 }
 
@@ -215,13 +256,9 @@ REFUSED = {  # what is done with a's maps, and words of the reason
         dict(do=lambda m, x: m.g(x), g=Branches()),
         "Branches (g), whose forward cannot be followed",
     ),
-    "weight norm of old": (
-        dict(do=lambda m, x: m.g(x), g=nn.utils.weight_norm(nn.Conv2d(8, 8, 1))),
-        "has a hook (weight norm is one of old)",
-    ),
-    "parametrised": (
-        dict(do=lambda m, x: m.g(x), g=nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 1))),
-        "remove the parametrisation",
+    "spectral norm": (
+        dict(do=lambda m, x: m.g(x), g=nn.utils.parametrizations.spectral_norm(nn.Conv2d(8, 8, 1))),
+        "torch.nn.utils.parametrize.remove_parametrizations makes it a weight",
     ),
     "softmax without a dim": (
         dict(do=lambda m, x: x * F.softmax(x)),
@@ -232,7 +269,7 @@ REFUSED = {  # what is done with a's maps, and words of the reason
     "a deviation over all": (dict(do=lambda m, x: x / (x.std(False) + 1)), "which mixes maps"),
     "its elements counted": (
         dict(do=lambda m, x: x / x.nelement()),
-        "number of its maps (nelement in Net.forward)",
+        "number of its maps (numel in Net.forward)",
     ),
     "its number asserted": (
         dict(do=lambda m, x: x * (2 if x.shape[1] == 8 else 3)),
@@ -240,21 +277,18 @@ REFUSED = {  # what is done with a's maps, and words of the reason
     ),
     "a width read": (
         dict(do=lambda m, x: x * m.a.out_channels**-0.5),
-        "reads a.out_channels, which pruning would",
+        "number of its maps (pow in Net.forward)",
     ),
     "a width read from a weight": (
         dict(do=lambda m, x: x / m.a.weight.size(0)),
-        "reads a.weight by itself, in size in",
+        "number of its maps (div in Net.forward)",
     ),
     "a number taken out": (dict(do=lambda m, x: x * (1 + x.max().item())), "which mixes maps"),
-    "a hook": (dict(do=lambda m, x: m.g(x), g=hooked(nn.Identity())), "Identity (g) has a hook"),
+    "a hook": (dict(do=lambda m, x: m.g(x), g=hooked(nn.Identity())), "flip in Net.forward"),
+    "a part assigned": (dict(do=assigning), "setitem in Net.forward, which picks some of them by"),
     "only in training": (
         dict(do=lambda m, x: x.view(-1, 2, 4, 8, 8).flatten(1, 2) if m.training else x),
         "view in Net",
-    ),
-    "embeddings worked on": (
-        dict(do=lambda m, x: x + m.g.weight.sigmoid(), g=nn.LayerNorm((8, 8, 8))),
-        "g.weight",
     ),
 }
 
@@ -284,9 +318,9 @@ def test_a_branch_refuses_the_layers_in_it_and_counts_them():
 
 
 def test_code_that_cannot_be_followed_is_shown():
-    graph = trace(Net(assigning), X)
+    graph = trace(Net(lambda m, x: x if x.sum() > 0 else -x), X)
     assert [group.prunable for group in graph.groups] == [False, False]
-    words = "a is in Net, whose forward cannot be followed, at `y[:, :4] = 0` (line"
+    words = "a is in Net, whose forward cannot be followed, at `graph = trace(Net(lambda"
     assert words in graph.group_of("a").reason
 
 
@@ -302,7 +336,7 @@ def test_what_is_returned_in_a_data_class_stays():
             return Outputs(super().forward(x), self.a(x))
 
     graph = trace(Rich(lambda m, x: x), X)
-    assert "the model puts its maps into a Outputs" in graph.group_of("a").reason
+    assert "the model returns its maps" in graph.group_of("a").reason
 
 
 def test_inputs_that_are_no_images(tmp_path):
@@ -395,7 +429,7 @@ class Scale(nn.Module):
 
 def test_a_rule_for_ones_own_module():
     untaught = trace(Net(lambda m, x: m.g(x), g=Scale()), X)
-    assert "works with the number of its maps" in untaught.group_of("a").reason
+    assert "einsum in g, which multiplies maps" in untaught.group_of("a").reason
 
     @rule(Scale)
     def scale(call):

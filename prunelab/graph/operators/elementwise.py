@@ -1,6 +1,7 @@
 """Rules of what works element by element: activations, arithmetic, new tensors."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from prunelab.graph.operators.registry import OTHER_ORDER, no_rule, rule, spread
 @rule("dropout dropout1d dropout2d dropout3d alpha_dropout stochastic_depth drop_path data real")
 @rule("contiguous clone detach to float double half bfloat16 type type_as requires_grad_")
 @rule("zeros_like ones_like empty_like full_like rand_like randn_like")
+@rule("bernoulli bernoulli_ uniform_ normal_ fill_ zero_")
 def same(call: Call) -> Tensor:
     alone = len(call.maps) == 1 or call.operator in ("to", "type_as")
     return call.maps[0].labels if alone else no_rule(call)
@@ -45,7 +47,7 @@ def new(call: Call) -> Tensor:
 
 @rule("add add_ iadd radd sub sub_ isub rsub mul mul_ imul multiply", parameters=True)
 @rule("div div_ itruediv truediv pow rpow fmod remainder atan2 lerp addcmul", parameters=True)
-@rule("maximum minimum clamp clamp_ clip where masked_fill masked_fill_", parameters=True)
+@rule("copy_ maximum minimum clamp clamp_ clip where masked_fill masked_fill_", parameters=True)
 @rule("eq ne lt le gt ge and_ or_ logical_and logical_or", parameters=True)
 def elementwise(call: Call) -> Tensor:
     return functools.reduce(functools.partial(_join, call), call.maps).labels
@@ -56,9 +58,10 @@ def _join(call: Call, a: Maps, b: Maps) -> Maps:
     ndim = max(len(a.shape), len(b.shape))
     shape = torch.Size(np.broadcast_shapes(a.shape, b.shape))  # torch's own would load sympy
     for x, parameter in ((a, b), (b, a)):
-        if parameter.source and sum(size > 1 for size in parameter.shape) > 1:
+        whole = parameter.source and parameter.is_wide and parameter.inputs is None
+        if whole and not call.of_inputs:
             return Maps(shape, _join_parameter(call, _widen(x, ndim), parameter), bare=x.bare)
-    a, b = _widen(a, ndim), _widen(b, ndim)
+    a, b = _widen(_facing(a, b), ndim), _widen(_facing(b, a), ndim)
     lent = [any(x.shape[d] == 1 and y.varies(d) for d in range(ndim)) for x, y in ((a, b), (b, a))]
     for x, y, lends in ((a, b, lent[0]), (b, a, lent[1])):
         if lends and (all(lent) or x.labels.numel() > 1):
@@ -69,6 +72,18 @@ def _join(call: Call, a: Maps, b: Maps) -> Maps:
             return Maps(shape, y.labels)  # a parameter along a dimension that carries no channels
     call.channels.tie(a.labels, b.labels)
     return Maps(shape, torch.broadcast_tensors(a.labels, b.labels)[0], bare=a.bare and b.bare)
+
+
+def _facing(maps: Maps, other: Maps) -> Maps:
+    """Of a weight that the code works on, the labels along the other's channels."""
+    if maps.inputs is None or other.bare:
+        return maps
+    behind = len(other.shape) - len(maps.shape)
+    meets = any(
+        maps.inputs.shape[d] > 1 and d + behind >= 0 and other.varies(d + behind)
+        for d in range(len(maps.shape))
+    )
+    return replace(maps, labels=maps.inputs) if meets else maps
 
 
 def _widen(maps: Maps, ndim: int) -> Maps:

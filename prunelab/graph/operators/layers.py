@@ -1,5 +1,6 @@
 """Rules of layers whose weights are filters: convolutions and linear layers, as functions too."""
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,17 +23,31 @@ def conv(call: Call) -> Tensor:
 @rule("conv_transpose1d conv_transpose2d conv_transpose3d", counts=True, parameters=True)
 def functional_conv(call: Call) -> Tensor:
     transposed = "transpose" in call.operator
-    weight, groups = call.argument(1, "weight"), call.argument(5 if transposed else 6, "groups", 1)
-    bias = call.argument(2, "bias")
-    if not isinstance(weight, Maps) or not weight.source:
-        return call.refuse("whose weight the model's code computes")
-    return _convolve(call, layer_name(weight.source), weight, bias is not None, groups, transposed)
+    weight, groups = call.argument(1, "weight"), call.argument(6, "groups", 1)
+    bias = call.argument(2, "bias") is not None
+    name = _find_layer(call, weight, transposed)
+    return _convolve(call, name, weight, bias, groups, transposed)
 
 
 def layer_name(tensor: str) -> str:
     """`conv1.weight` belongs to the layer `conv1`; another bare parameter is a layer itself."""
     owner, _, attribute = tensor.rpartition(".")
     return owner if attribute == "weight" and owner else tensor
+
+
+def _find_layer(call: Call, weight: Maps, transposed: bool = False) -> str:
+    """The name of the layer that a function is: of its weight, of the conv that calls it, its own.
+
+    A weight used both ways, as a tied decoder does, is two layers.
+    """
+    name = call.name
+    if weight.source:
+        name = layer_name(weight.source)
+    elif isinstance(call.owner, (nn.modules.conv._ConvNd, nn.Linear)):
+        name = call.within
+    known = call.channels.layers.get(name)
+    other_way = known is not None and known.transposed != transposed
+    return call.name if other_way else name
 
 
 def _convolve(
@@ -42,68 +57,111 @@ def _convolve(
     x, channels = call.maps[0], call.channels
     dim = len(x.shape) - len(weight.shape) + 1
     follows = isinstance(groups, Count)
-    groups = groups.value if follows else groups
+    counted, groups = groups, groups.value if follows else groups
     n_in, n_out = x.shape[dim], weight.shape[1] * groups if transposed else weight.shape[0]
     made, out = channels.make(name, n_out), call.shapes[0]
     pixels = x.shape[dim + 1 :] if transposed else out[dim + 1 :]
     # parts of an image may lie side by side in the batch
     images = out[:dim].numel() / channels.batch if dim else 1
-    tensor, bias_name = _tensor_names(call, name)
     positions, size = int(pixels.numel() * images), tuple(out[dim + 1 :])
-    kernel, about = tuple(weight.shape[2:]), (positions, size, tensor, transposed)
-    channels.use(Layer(name, "", "conv", n_in, n_out, kernel, groups, bias, *about))
-    came = _read_channels(call, name, dim, made)
+    kernel, kind = tuple(weight.shape[2:]), "conv" if _is_trained(call, weight) else "filter"
+    about = (positions, size, _weight_name(call, name, weight), transposed)
+    channels.use(Layer(name, "", kind, n_in, n_out, kernel, groups, bias, *about))
+    came = _read_channels(call, name, dim)
+    of_filters, of_inputs = (1, 0) if transposed else (0, 1)
     if channels.groups_go(name, groups, n_in) and came is not None:  # filter j makes map j of map j
-        if call.module is None and not follows and not hasattr(weight.owner, "groups"):
+        if call.module is None and not follows and not hasattr(_holder(call, weight), "groups"):
             why = f"a depthwise convolution by a fixed number of groups ({groups}); take x.shape[1]"
-            return call.refuse(why)
+            return call.refuse_all(why)
         channels.tie(made.reshape(groups, -1), came.reshape(groups, 1))
-        channels.slice(tensor, 0, came if transposed else made)
+        if follows and counted.each is not None:
+            channels.tie(counted.each, came)
+        _slice(call, name, weight, 0, came if transposed else made)
         _follow_width(call, weight, "groups", groups, came)
     else:  # the groups stay, each as wide as the others
         new = keep_grid(call, made.reshape(groups, -1), 1)[0]
-        channels.slice(tensor, 1 if transposed else 0, new if transposed else made)
+        _slice(call, name, weight, of_filters, new if transposed else made)
         if came is not None:
             own = keep_grid(call, came.reshape(groups, -1), 1)[0]
-            channels.slice(tensor, 0 if transposed else 1, came if transposed else own)
+            _slice(call, name, weight, of_inputs, came if transposed else own)
     if bias:
-        channels.slice(bias_name, 0, made)
+        _slice_bias(call, name, made)
     if came is not None:
         _follow_width(call, weight, "in_channels", n_in, came)
     _follow_width(call, weight, "out_channels", n_out, made)
     return spread(made, len(x.shape), dim)
 
 
-def _read_channels(call: Call, layer: str, dim: int, made: Tensor) -> Tensor | None:
+def _is_trained(call: Call, weight: Any) -> bool:
+    """Whether a weight is made of parameters, or is numbers that stay as they are."""
+    if call.module is not None:
+        return True
+    named = weight.source or weight.origin
+    return isinstance(call.owner, (nn.modules.conv._ConvNd, nn.Linear)) or (
+        bool(weight.source) and named in call.channels.parameters
+    )
+
+
+def _holder(call: Call, weight: Any) -> nn.Module | None:
+    """The module whose attributes count the channels of a function's weight."""
+    return weight.owner if weight.source else call.owner
+
+
+def _weight_name(call: Call, layer: str, weight: Any) -> str:
+    """The qualified name of a layer's weight; "" where none holds it."""
+    if call.module is None and weight.source:
+        return weight.source
+    return f"{layer}.weight" if call.module is not None or layer == call.within else ""
+
+
+def _slice(call: Call, layer: str, weight: Any, dim: int, labels: Tensor) -> None:
+    """Slice i of a layer's weight goes with labels[i]; of a computed one, what it comes of."""
+    if call.module is not None:
+        call.channels.slice(f"{layer}.weight", dim, labels)
+    elif weight.source:
+        call.channels.slice(weight.source, dim, labels)
+    else:
+        own = weight.labels if dim == 0 else weight.inputs
+        along = None if own is None else replace(weight, labels=own).along(dim)
+        if along is None:
+            call.refuse_all("whose weight the model's code computes in another order")
+            call.channels.refuse(labels, call.channels.reasons[int(call.channels.root[-1])])
+        else:
+            call.channels.tie(labels, along)
+
+
+def _slice_bias(call: Call, layer: str, made: Tensor) -> None:
+    bias = call.argument(2, "bias")
+    if call.module is not None:
+        call.channels.slice(f"{layer}.bias", 0, made)
+    elif bias.source:
+        call.channels.slice(bias.source, 0, made)
+    else:
+        entries = bias.along(0)
+        assert entries is not None
+        call.channels.tie(entries, made)
+
+
+def _read_channels(call: Call, layer: str, dim: int) -> Tensor | None:
     """The labels that a layer reads, noted; None when they must all stay."""
     came, channels = call.maps[0].along(dim), call.channels
-    if hasattr(call.module, "parametrizations"):
-        call.refuse("whose weight is parametrised; remove the parametrisation first")
-        why = f"the weight of {call.where} is parametrised; remove the parametrisation first"
-        channels.refuse(made, why)
-    elif came is None:
+    if came is None:
         call.refuse(OTHER_ORDER)
-    else:
-        channels.reads.setdefault(layer, came)
-        channels.tie(channels.reads[layer], came)  # used twice, it reads the same slices both times
-        return came
-    return None
-
-
-def _tensor_names(call: Call, layer: str) -> tuple[str, str]:
-    """The names of a layer's weight and bias."""
-    if call.module is not None:
-        return f"{layer}.weight", f"{layer}.bias"
-    bias = call.argument(2, "bias")
-    return call.argument(1, "weight").source, bias.source if isinstance(bias, Maps) else ""
+        return None
+    channels.reads.setdefault(layer, came)
+    channels.tie(channels.reads[layer], came)  # used twice, it reads the same slices both times
+    if call.module is None and not call.argument(1, "weight").source:
+        channels.computed[call.name] = dim, came
+    return came
 
 
 def _follow_width(call: Call, weight: Any, attribute: str, value: int, labels: Tensor) -> None:
     """Let an attribute of the layer's module, if it has it, count these labels."""
     if call.module is not None:
         call.count(attribute, labels)
-    elif getattr(weight.owner, attribute, None) == value:
-        call.channels.counts[weight.source.rpartition(".")[0], attribute, None] = labels
+    elif getattr(_holder(call, weight), attribute, None) == value:
+        owner = weight.source.rpartition(".")[0] if weight.source else call.within
+        call.channels.count(owner, attribute, labels)
 
 
 @rule(nn.Linear)
@@ -115,10 +173,8 @@ def linear(call: Call) -> Tensor:
 @rule("linear", parameters=True)
 def functional_linear(call: Call) -> Tensor:
     weight = call.argument(1, "weight")
-    if not isinstance(weight, Maps) or not weight.source:
-        return call.refuse("whose weight the model's code computes")
     bias = call.argument(2, "bias") is not None
-    return _apply_linear(call, layer_name(weight.source), weight, bias)
+    return _apply_linear(call, _find_layer(call, weight), weight, bias)
 
 
 def _apply_linear(call: Call, name: str, weight: Any, bias: bool) -> Tensor:
@@ -126,15 +182,14 @@ def _apply_linear(call: Call, name: str, weight: Any, bias: bool) -> Tensor:
     n_out, n_in = weight.shape
     made = channels.make(name, n_out)
     positions = out[:-1].numel() // channels.batch if len(out) > 1 else 1
-    tensor, bias_name = _tensor_names(call, name)
-    about = (positions, tuple(out[1:-1]), tensor)
+    about = (positions, tuple(out[1:-1]), _weight_name(call, name, weight))
     channels.use(Layer(name, "", "linear", n_in, n_out, (), 1, bias, *about))
-    came = _read_channels(call, name, len(x.shape) - 1, made)
-    channels.slice(tensor, 0, made)
+    came = _read_channels(call, name, len(x.shape) - 1)
+    _slice(call, name, weight, 0, made)
     if bias:
-        channels.slice(bias_name, 0, made)
+        _slice_bias(call, name, made)
     if came is not None:
-        channels.slice(tensor, 1, came)
+        _slice(call, name, weight, 1, came)
         _follow_width(call, weight, "in_features", n_in, came)
     _follow_width(call, weight, "out_features", n_out, made)
     return spread(made, len(x.shape), -1)

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from prunelab.graph.labels import Call, Count
-from prunelab.graph.operators.registry import OTHER_ORDER, keep_grid, rule
+from prunelab.graph.labels import Call, Count, Mix
+from prunelab.graph.operators.registry import OTHER_ORDER, keep_grid, rule, spread
 
 
 @rule(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -13,9 +13,28 @@ def norm_each(call: Call) -> Tensor:
     """Each channel is normalised by itself."""
     came = call.maps[0].along(1)
     if came is None:
-        return call.refuse(OTHER_ORDER)
+        return call.maps[0].labels if call.mix() else call.refuse(OTHER_ORDER)
     _slice_vectors(call, came, "num_features")
     return call.maps[0].labels
+
+
+@rule("_weight_norm", parameters=True)
+def weight_norm(call: Call) -> Tensor:
+    """Vectors, each divided by its length and multiplied by the one that is given.
+
+    What pruning leaves of a vector keeps its numbers: the given length shrinks with it.
+    """
+    vectors, lengths, dim = call.args
+    if not vectors.source or not lengths.source or not 0 <= dim < 2:
+        return call.refuse_all("which divides by the length of all weights together")
+    whole = call.channels.read_weight(vectors.source, vectors.shape)
+    if call.of_inputs:
+        return spread(whole[1], len(vectors.shape), 1)
+    given = lengths.along(dim)
+    assert given is not None
+    call.channels.tie(given, whole[dim])
+    call.channels.lengths[lengths.source] = vectors.source, dim
+    return spread(whole[0], len(vectors.shape), 0)
 
 
 @rule(nn.PReLU, "prelu")
@@ -43,7 +62,7 @@ def _slice_vectors(call: Call, came: Tensor, attribute: str, place: int | None =
         call.channels.tie(entries, came)
         given = getattr(vector.owner, attribute, None)
         if given == len(came) or (place is not None and given is not None):
-            call.channels.counts[vector.source.rpartition(".")[0], attribute, place] = came
+            call.channels.count(vector.source.rpartition(".")[0], attribute, came, place)
 
 
 @rule(nn.GroupNorm, "group_norm")
@@ -62,7 +81,7 @@ def group_norm(call: Call) -> Tensor:
         call.count("num_groups", came)  # each channel by itself
     else:
         keep_grid(call, came.reshape(groups, -1), 1)
-        call.channels.mixes[call.name] = 1, came
+        call.channels.mixes[call.name] = Mix(1, came)
     _slice_vectors(call, came, "num_channels")
     return x.labels
 
@@ -84,6 +103,8 @@ def layer_norm(call: Call) -> Tensor:
         return call.refuse(
             "which normalises over a fixed number of them; write x.shape[-1:] for it"
         )
+    if not fixed and module is None and shape[place].each is not None:  # type: ignore[index]
+        call.channels.tie(shape[place].each, came)  # type: ignore[index]
     if len(shape) == 1:  # type: ignore[arg-type]
         _slice_vectors(call, came, "normalized_shape", place)
     elif module is None:
@@ -92,5 +113,5 @@ def layer_norm(call: Call) -> Tensor:
         call.slice("weight", place, came)
         call.slice("bias", place, came)
         call.count("normalized_shape", came, place)
-    call.channels.mixes[call.name] = varying[0], came
+    call.channels.mixes[call.name] = Mix(varying[0], came)
     return x.labels

@@ -6,14 +6,16 @@ when some are gone: the halves of a split stay equally wide.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from prunelab.graph.labels import Call, Count, Maps
+from prunelab.graph.operators.elementwise import elementwise
 from prunelab.graph.operators.registry import keep_grid, rule
 
 BY_PLACE = "which picks some of them by their place"
@@ -38,16 +40,42 @@ def split(call: Call) -> Tensor | list[Tensor]:
     pieces = len(call.shapes)
     if not x.varies(dim):
         return [x.labels] * pieces
-    shares: list[Fraction | None] = [Fraction(1, pieces) if how == pieces else None] * pieces
     if call.operator == "split":
-        sizes = how if isinstance(how, list | tuple) else [how] * pieces
+        sizes = list(how) if isinstance(how, list | tuple) else [how] * pieces
+        if any(isinstance(size, Count) and size.optional for size in sizes):
+            return _split_by_attributes(call, sizes, dim)
         shares = [_share(call, size, x.labels.reshape(-1)) for size in sizes]
+    else:
+        shares = [Fraction(1, pieces) if how == pieces else None] * pieces
     known = [share for share in shares if share is not None]
     if len(known) < pieces:
-        why = "which splits them by fixed numbers; chunk, or a size taken from x.shape, has a rule"
-        return call.refuse(why)
+        equal = len({shape[dim] for shape in call.shapes}) == 1
+        cure = "chunk, or a size taken from x.shape, has a rule" if equal else (
+            "keep the sizes as attributes of the module, and split by those")  # fmt: skip
+        return call.refuse(f"which splits them by fixed numbers; {cure}")
     found = _pieces(call, dim, list(accumulate(known)))
     return call.refuse("which splits them unevenly") if found is None else found
+
+
+def _split_by_attributes(call: Call, sizes: list[Any], dim: int) -> list[Tensor]:
+    """Pieces as wide as attributes of the module say, which can be changed; others stay."""
+    labels, start, pieces = call.maps[0].labels, 0, []
+    for size in sizes:
+        n = size.value if isinstance(size, Count) else size
+        pieces.append(labels.narrow(dim, start, n))
+        start += n
+        _fit(call, size, pieces[-1], dim)
+    return pieces
+
+
+def _fit(call: Call, size: Any, part: Tensor, dim: int) -> None:
+    """A part of the channels is, and stays, as wide as a number says."""
+    each = size.each if isinstance(size, Count) else None
+    if each is not None and len(each) == part.shape[dim]:
+        call.channels.tie(each, part.movedim(dim, -1))
+    else:
+        why = f"its maps reach {call.where}, which takes a fixed number of them by their place"
+        call.channels.refuse(part, why)
 
 
 def _share(call: Call, size: Any, labels: Tensor) -> Fraction | None:
@@ -120,16 +148,45 @@ def getitem(call: Call) -> Tensor:
 def _slice_labels(call: Call, labels: Tensor, dim: int, part: slice) -> Tensor | None:
     if labels.shape[dim] == 1 or part in (slice(None), slice(0, None), slice(None, None, 1)):
         return labels
+    if part.step not in (None, 1) or labels.shape != call.maps[0].labels.shape:
+        return None
+    ends = [part.start, part.stop]
+    if any(isinstance(end, Count) and end.optional for end in ends):
+        return _slice_by_attributes(call, labels, dim, part)
+    if isinstance(part.stop, int) and part.start in (None, 0) and part.stop >= labels.shape[dim]:
+        return labels  # all of them, also when they are fewer
     along = Maps(labels.shape, labels).size(dim)
     assert isinstance(along, Count)
     start = Fraction(0) if part.start in (None, 0) else _share(call, part.start, along.labels)
     stop = Fraction(1) if part.stop is None else _share(call, part.stop, along.labels)
-    whole = labels.shape == call.maps[0].labels.shape
-    if start is None or stop is None or part.step not in (None, 1) or not whole:
+    if start is None or stop is None:
         return None
     pieces = _pieces(call, dim, [end for end in (start, stop, Fraction(1)) if end > 0])
-    return None if pieces is None else labels.narrow(dim, *_bounds(start, stop, labels.shape[dim]))
+    n = labels.shape[dim]
+    whole = labels.narrow(dim, int(start * n), int((stop - start) * n))
+    return None if pieces is None else whole
 
 
-def _bounds(start: Fraction, stop: Fraction, n: int) -> tuple[int, int]:
-    return int(start * n), int((stop - start) * n)
+def _slice_by_attributes(call: Call, labels: Tensor, dim: int, part: slice) -> Tensor | None:
+    """From and to places that attributes of the module say: so many are before them."""
+    n, bounds = labels.shape[dim], []
+    for end, default in ((part.start, 0), (part.stop, n)):
+        place = end.value if isinstance(end, Count) else default if end is None else end
+        if not 0 <= place <= n:
+            return None
+        if place not in (0, n) or isinstance(end, Count):
+            _fit(call, end, labels.narrow(dim, 0, place), dim)
+        bounds.append(place)
+    return labels.narrow(dim, bounds[0], bounds[1] - bounds[0])
+
+
+@rule("setitem", counts=True, parameters=True)
+def setitem(call: Call) -> Tensor:
+    """What is written to a part of a tensor meets what is there."""
+    x, index, written = call.args
+    part = getitem(replace(call, args=(x, index)))
+    if isinstance(written, Maps):
+        places = fx.node.map_aggregate(index, lambda i: i.value if isinstance(i, Count) else i)
+        shape = torch.empty(x.shape, device="meta")[places].shape
+        elementwise(replace(call, args=(Maps(shape, part), written)))
+    return x.labels

@@ -38,16 +38,24 @@ def interpolate(call: Call) -> Tensor:
     return _spatial(call, len(call.maps[0].shape) - 2)
 
 
+@rule("var_mean std_mean")
+def reduce_twice(call: Call) -> list[Tensor]:
+    return [reduce(call)] * 2
+
+
+@rule("linalg_vector_norm vector_norm")
 @rule("mean sum amax amin max min argmax argmin std var norm logsumexp")
 def reduce(call: Call) -> Tensor:
     if len(call.maps) == 2:  # torch.max(a, b)
         return elementwise(call)
     x = call.maps[0]
-    dims = call.argument(2 if call.operator == "norm" else 1, "dim")
+    dims = call.argument(2 if "norm" in call.operator else 1, "dim")
     dims = None if isinstance(dims, bool) else dims  # std(False) is about the bias
     dims = range(len(x.shape)) if dims is None else dims
     dims = [d % len(x.shape) for d in (dims if isinstance(dims, Sequence) else [dims])]
     if any(x.varies(d) for d in dims):
+        if call.mix(shrinks=True):
+            return call.channels.new(1).reshape([1] * len(call.shapes[0]))
         return call.refuse(MIXES)
     if len(call.shapes[0]) == len(x.shape):  # keepdim
         return x.labels
@@ -66,7 +74,8 @@ def along_one(call: Call) -> Tensor:
         place = 2 if call.operator == "normalize" else 1
         dim = call.module.dim if call.module is not None else call.argument(place, "dim")
         dims = [_default_dim(call) if dim is None else dim]
-    return call.refuse(MIXES) if any(x.varies(d) for d in dims) else x.labels
+    mixed = any(x.varies(d) for d in dims) and not (call.mix() and call.operator != "flip")
+    return call.refuse(MIXES) if mixed else x.labels
 
 
 def _default_dim(call: Call) -> int:

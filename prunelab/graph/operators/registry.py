@@ -64,7 +64,7 @@ def find_rule(call: Call) -> Rule:
 
 def no_rule(call: Call) -> Tensor:
     """The rule of what has none."""
-    return call.refuse("an operator for which prunelab has no rule; prunelab.rule adds one")
+    return call.refuse_all("an operator for which prunelab has no rule; prunelab.rule adds one")
 
 
 OTHER_ORDER = "which reads them in another order than their filters'"

@@ -84,22 +84,43 @@ def _reshape(call: Call, sizes: list[Any]) -> Tensor:
         return x.labels.reshape([1] * len(shape))
     labels = _reshape_labels(x, shape)
     varying = [d for d in range(len(shape)) if labels.shape[d] > 1]
+    sizes = [  # what is no number of these channels is one that stays
+        size.value
+        if isinstance(size, Count) and d not in varying and (size.optional or x.bare)
+        else size
+        for d, size in enumerate(sizes)
+    ]
     counted = [d for d, size in enumerate(sizes) if isinstance(size, Count)]
     inferred = [d for d, size in enumerate(sizes) if isinstance(size, int) and size == -1]
     if not varying:
         return labels
+    if (inferred and inferred[0] in varying) or any(not sizes[d].optional for d in counted):
+        counted = [d for d in counted if not sizes[d].optional]
     may_shrink = [d for d in varying if d in (counted or inferred)]
     if len(may_shrink) != 1 or any(d not in varying for d in counted):
-        fixed = _format_sizes(sizes)
-        why = f"which reshapes them to fixed sizes {fixed}; write -1 for their number"
-        return _refuse_counts(call, why)
+        return _refuse_counts(call, _say_fixed(sizes, varying, shape))
     labels = keep_grid(call, labels, may_shrink[0])
     for d in counted:
-        if sizes[d].share == 1 and len(sizes[d].labels) == shape[d]:
-            call.channels.tie(sizes[d].labels, labels.reshape(-1))
+        each = sizes[d].each
+        if each is not None and len(each) == shape[d]:
+            call.channels.tie(each, labels.reshape(-1))
         elif not _same_mixture(call.channels, sizes[d].labels, x.labels):
             return _refuse_counts(call, "which reshapes them by the number of other maps")
     return thin(call.channels.root[labels])
+
+
+def _say_fixed(sizes: list[Any], varying: list[int], shape: torch.Size) -> str:
+    """Why a reshape stops them, and what to write instead."""
+    fixed = tuple(size.value if isinstance(size, Count) else size for size in sizes)
+    if len(varying) > 1:
+        return f"which reshapes them to fixed sizes {fixed}; write -1 for their number"
+    if -1 in fixed and len(shape) == 2:
+        cure = "x.flatten(1)"
+    elif -1 in fixed:
+        cure = "the number of maps as x.shape[1]"
+    else:
+        cure = "-1 for their number"
+    return f"which reshapes them to fixed sizes {fixed}; write {cure}"
 
 
 def _reshape_labels(x: Maps, shape: torch.Size) -> Tensor:
@@ -107,10 +128,6 @@ def _reshape_labels(x: Maps, shape: torch.Size) -> Tensor:
     if both and x.shape[0] == shape[0] and not x.varies(0):  # leave the batch out
         return thin(x.labels.expand(1, *x.shape[1:]).reshape(1, *shape[1:]))
     return thin(x.labels.expand(x.shape).reshape(shape))
-
-
-def _format_sizes(sizes: list[Any]) -> str:
-    return str(tuple(size.value if isinstance(size, Count) else size for size in sizes))
 
 
 def _same_mixture(channels: Channels, a: Tensor, b: Tensor) -> bool:
@@ -136,10 +153,13 @@ def expand(call: Call) -> Tensor:
         sizes = [call.maps[1].size(d) for d in range(len(shape))]
     labels = x.labels.reshape([1] * (len(shape) - len(x.shape)) + list(x.labels.shape))
     for d, size in enumerate(sizes):
-        if isinstance(size, Count) and labels.shape[d] > 1 and size.share == 1:
-            call.channels.tie(size.labels, labels.movedim(d, -1))
-        elif isinstance(size, Count) and size.share == 1 and x.labels.numel() == 1:
-            labels = spread(size.labels, len(shape), d)  # one map for each of those
+        each = size.each if isinstance(size, Count) else None
+        if each is not None and labels.shape[d] == len(each) > 1:
+            call.channels.tie(each, labels.movedim(d, -1))
+        elif each is not None and x.labels.numel() == 1 and not size.optional:
+            labels = spread(each, len(shape), d)  # one map for each of those
+        elif isinstance(size, Count) and size.optional and labels.shape[d] == 1:
+            continue
         elif isinstance(size, Count) or (labels.shape[d] > 1 and size != -1):
             return _refuse_counts(call, "which expands them to a fixed number")
     return labels
@@ -153,12 +173,19 @@ def repeat_interleave(call: Call) -> Tensor:
     return x.labels.repeat_interleave(times, dim) if x.varies(dim) else x.labels
 
 
-@rule("repeat tile")
+@rule("repeat tile", counts=True)
 def repeat(call: Call) -> Tensor:
-    x, times = call.maps[0], call.args[1:]
+    x, times = call.maps[0], call.args[1:] or (call.kwargs.get("repeats", call.kwargs.get("dims")),)
     times = tuple(times[0]) if isinstance(times[0], list | tuple) else times
     labels = x.labels.reshape([1] * (len(times) - len(x.shape)) + list(x.labels.shape))
-    return labels.repeat([n if labels.shape[d] > 1 else 1 for d, n in enumerate(times)])
+    counted = [d for d, n in enumerate(times) if isinstance(n, Count)]
+    follows = [d for d in counted if not times[d].optional]
+    if len(follows) == 1 and labels.numel() == 1 and times[follows[0]].each is not None:
+        return spread(times[follows[0]].each, len(times), follows[0])  # one map for each of those
+    if any(labels.shape[d] > 1 for d in counted) or follows:
+        return _refuse_counts(call, "which repeats them by a number of maps")
+    plain = [1 if d in counted else n for d, n in enumerate(times)]
+    return labels.repeat([n if labels.shape[d] > 1 else 1 for d, n in enumerate(plain)])
 
 
 @rule("pixel_shuffle", nn.PixelShuffle)
