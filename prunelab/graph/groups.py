@@ -88,7 +88,7 @@ def _make_group(
     complete = [name for name in convs if torch.equal(units[name].unique(), every)]
     trained = [name for name in convs if shapes[name].kind != "filter"]
     if not why and not trained:
-        why = "its filters are numbers that are not trained"
+        why = "its weight is computed by the code or not trained: no norms decide"
     able = [n for n in (convs if why else complete or convs) if n in trained] or convs
     leader = next((name for name in able if shapes[name].kind == "shortcut"), able[0])
     own, unit_of = _number_units(units[leader])

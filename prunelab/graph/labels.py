@@ -82,7 +82,7 @@ class Mix(NamedTuple):
 
     dim: int  # theirs, in the operator's input
     labels: Tensor
-    weight: bool = False  # the input is a weight that the code works on
+    alone: bool = False  # the operator can run on what is left, without anything else
     shrinks: bool = False  # the dimension is gone in the output, or has size 1
 
 
@@ -320,16 +320,14 @@ class Call:
         return self.refuse(why)
 
     def mix(self, *, shrinks: bool = False) -> bool:
-        """Whether the channels may be mixed here: what a weight's filters read may be.
-
-        A filter's mean, say, is over what pruning leaves of it.
-        """
+        """Note that channels are mixed here, all in the same way: it is done to those left."""
         x = self.maps[0]
         varying = [d for d in range(len(x.shape)) if x.varies(d)]
-        if not self.of_inputs or len(varying) != 1:
+        of_filters = x.bare and not self.of_inputs  # each has a weight of its own
+        if len(varying) != 1 or of_filters:
             return False
         labels = x.labels.reshape(-1)
-        self.channels.mixes[self.name] = Mix(varying[0], labels, weight=True, shrinks=shrinks)
+        self.channels.mixes[self.name] = Mix(varying[0], labels, alone=True, shrinks=shrinks)
         return True
 
 

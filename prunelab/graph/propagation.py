@@ -15,6 +15,7 @@ from prunelab.graph.tracer import Trace
 
 # what may be done with a number of channels so that it still follows them
 COUNTING = (operator.mul, operator.floordiv, operator.getitem, operator.add)
+COMPARISONS = (operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge)
 # what a rule may raise when a call is not as it expects
 FAULTS = (
     ArithmeticError,
@@ -154,17 +155,25 @@ class Propagation:
         fixed = channels.fix(f"its maps are joined with {what}, which no filter made")
         return Maps(value.shape, fixed.reshape(single), name if known else "", owner, bare=True)
 
-    def _count_attribute(self, name: str, value: int) -> Count:
+    def _count_attribute(self, name: str, value: Any) -> Any:
         """A number that a module has as an attribute: it may turn out to be one of channels."""
         module, _, attribute = name.rpartition(".")
-        owner = self.modules[module]
-        if attribute in ("out_channels", "out_features") and isinstance(owner, LAYERS):
-            labels = self.channels.make(module, value)
+        if not isinstance(value, int):
+            entries = enumerate(value)
+            return [self._attribute_count(module, attribute, i, n) for i, n in entries]
+        return self._attribute_count(module, attribute, None, value)
+
+    def _attribute_count(self, module: str, attribute: str, place: int | None, value: int) -> Count:
+        if attribute in ("out_channels", "out_features") and module in self.modules:
+            layer = isinstance(self.modules[module], LAYERS)
         else:
-            labels = self.channels.counts.get((module, attribute, None))
+            layer = False
+        labels = self.channels.counts.get((module, attribute, place))
+        if labels is None and layer:
+            labels = self.channels.make(module, value)
         if labels is None or len(labels) != value:
             labels = self.channels.new(value)
-        return Count(self.channels.count(module, attribute, labels), optional=True)
+        return Count(self.channels.count(module, attribute, labels, place), optional=True)
 
     def _follow_number(self, n: fx.Node, value: Any, args: tuple[Any, ...]) -> Any:
         """A number that the model's code works with; it follows the channels, if we know how."""
@@ -183,15 +192,38 @@ class Propagation:
             self.channels.refuse(source.labels, why)
         if n.target is len:
             return value
+        if any(isinstance(leaf, Count) for leaf in _with_slices(args)):
+            return self._calculate(n.target, value, args, where)
+        return value
+
+    def _calculate(self, operation: Any, value: Any, args: tuple[Any, ...], where: str) -> Any:
+        """A number made of numbers; those that it does not follow must stay as they are."""
         counts = [c for c in _with_slices(args) if isinstance(c, Count)]
-        if n.target in (operator.eq, operator.ne) and len(counts) == len(args) == 2:
+        if operation in COMPARISONS and any(arg in (0, 0.0) for arg in args):
+            return value  # at least one is left always
+        if operation in (operator.eq, operator.ne) and len(counts) == len(args) == 2:
             a, b = counts
             if a.value == b.value and a.share == b.share and len(a.labels) == len(b.labels):
                 self.channels.tie(a.labels, b.labels)  # so they stay as equal as they are
                 return value
-        if n.target in COUNTING:
+        if operation is operator.mod and isinstance(args[0], Count) and value == 0:
+            parts = _number_of(args[1])
+            self.channels.tie_along(args[0].labels.reshape(parts, -1), [0], where)
+            self._refuse_counts(counts[1:], where)
+            return value  # whole parts of so many go
+        if operation in (operator.mul, operator.floordiv) and len(counts) == 2:
+            last = operation is operator.floordiv
+            fixed = counts[1] if last else min(counts, key=lambda c: (not c.optional, c.value))
+            self._refuse_counts([fixed], where)
+            args = tuple(arg.value if arg is fixed else arg for arg in args)
+        if operation is operator.sub and len(counts) == len(args) == 2 and counts[1].optional:
+            (a, b), first = counts, counts[1].value
+            if a.share == b.share == 1 and first < a.value:
+                self.channels.tie(b.labels, a.labels[:first])
+                return Count(a.labels[first:], optional=True)
+        if operation in COUNTING:
             try:
-                return n.target(*args)
+                return operation(*args)
             except TypeError:
                 pass
         self._refuse_counts(counts, where)

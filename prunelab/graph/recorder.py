@@ -32,9 +32,12 @@ ASIDE = {
     *("is_tensor", "is_signed", "is_conj", "is_neg", "is_same_size", "__dir__", "is_shared"),
     *("has_names", "can_cast", "result_type", "is_grad_enabled", "is_autocast_enabled", "type"),
 }
+# numbers that are never of channels
+GEOMETRY = {"kernel_size", "stride", "padding", "dilation", "output_padding", "inplace"}
 NUMBERS = {"numel", "nelement", "len"}  # of a shape
 OPERATORS = {"getitem", "setitem", "eq", "and", "or", "xor", "invert", "floordiv", "iadd", "isub"}
 OPERATORS |= {"imul", "ifloordiv", "imod", "iand", "ior", "ixor", "lshift", "rshift"}
+SAME_TENSOR = {torch.ops.aten.detach.default, torch.ops.aten.alias.default}
 LOOKS = "a branch on the values of a tensor"
 
 
@@ -82,6 +85,7 @@ class Recorder(TorchFunctionMode):
         self.within = [f"{type(root).__name__}.forward"]
         self.thread: int | None = None
         self.busy = False
+        self.plainly = False  # the numbers that modules have are given as they are
 
     # -- while it runs ---------------------------------------------------------------------------
 
@@ -109,7 +113,7 @@ class Recorder(TorchFunctionMode):
 
         def getattribute(module: nn.Module, name: str) -> Any:
             value = object.__getattribute__(module, name)
-            if type(value) is not int or value < 2 or not self.listening:
+            if type(value) not in (int, list, tuple) or not self.listening or self.plainly:
                 return value
             return self._follow_attribute(module, name, value)
 
@@ -181,13 +185,25 @@ class Recorder(TorchFunctionMode):
         dim = args[1] if len(args) > 1 else kwargs["dim"]
         return self._number(value, size(_plain(dim) % len(sizes)))
 
-    def _follow_attribute(self, module: nn.Module, name: str, value: int) -> Any:
-        """A number that a module has, of channels perhaps."""
+    def _follow_attribute(self, module: nn.Module, name: str, value: Any) -> Any:
+        """A number that a module has, or several: of channels perhaps."""
         path = self.paths.get(id(module))
-        if path is None or name not in vars(module):
+        if path is None or name in GEOMETRY or name.startswith("_") or name not in vars(module):
             return value
         target = f"{path}.{name}".removeprefix(".")
-        return self._number(value, lambda: self._attribute(target, value))
+        if isinstance(value, int):
+            node = lambda: self._attribute(target, value)  # noqa: E731
+            return self._number(value, node) if value > 1 else value
+
+        def entry(i: int) -> Any:
+            def make() -> fx.Node:
+                args = self._attribute(target, value), i
+                return self._note("call_function", operator.getitem, args, {}, value[i])
+
+            return self._number(value[i], make) if value[i] > 1 else value[i]
+
+        plain = all(type(n) is int for n in value) and type(value) in (list, tuple)
+        return type(value)(map(entry, range(len(value)))) if plain and value else value
 
     def compute(self, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """The result of an operation on numbers."""
@@ -227,16 +243,12 @@ class Recorder(TorchFunctionMode):
                 return module._call_impl(*args, **kwargs)
             finally:
                 del vars(module)["forward"]
-        before = dict(self.nodes), dict(self.attributes)
-        last = next(iter(reversed(self.graph.nodes)), None)
         self.within.append(name)
         try:
-            return module._call_impl(*args, **kwargs)
+            return self.follow(lambda: module._call_impl(*args, **kwargs))
         except Exception as error:  # whatever its own forward raises, or nobody can follow
             if getattr(error, "raised_anyway", False):
                 raise
-            self._forget(last)
-            self.nodes, self.attributes = before
             calls: list[LayerCall] = []
             value = self.run_whole(module, name, args, kwargs, calls)
             self.opaque[name] = Opaque(explain(error), calls)
@@ -244,6 +256,27 @@ class Recorder(TorchFunctionMode):
             return self._keep(node, value)
         finally:
             self.within.pop()
+
+    def follow(self, run: Callable[[], Any]) -> Any:
+        """What a module's code gives; what it wrote down is taken back where that fails.
+
+        Code that wants plain numbers from its module's attributes gets them the second time.
+        """
+        last = next(iter(reversed(self.graph.nodes)), None)
+        before = dict(self.nodes), dict(self.attributes), self.plainly
+        for plainly in (False, True):
+            self.plainly = self.plainly or plainly
+            try:
+                return run()
+            except Exception as error:
+                self._forget(last)
+                self.nodes, self.attributes = dict(before[0]), dict(before[1])
+                again = not plainly and not before[2]
+                if isinstance(error, Unfollowed) or getattr(error, "raised_anyway", not again):
+                    raise
+            finally:
+                self.plainly = before[2]
+        raise AssertionError
 
     def _run_leaf(self, module: nn.Module, name: str, args: Any, kwargs: Any) -> Any:
         own = vars(module).pop("forward", None)
@@ -337,6 +370,10 @@ class Recorder(TorchFunctionMode):
                     self._keep(part, item)
         return value
 
+    def rename(self, x: Tensor, same: Tensor) -> Tensor:
+        """Another object that is the same tensor."""
+        return self._keep(self._node(x), same)
+
     def _forget(self, last: fx.Node | None) -> None:
         """Take back what came after a node."""
         for node in reversed(self.graph.nodes):
@@ -359,9 +396,12 @@ class _Unseen(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if self.recorder.listening:
-            raise Unfollowed(f"{func} is called out of sight, by compiled code say")
-        return func(*args, **(kwargs or {}))
+        value = func(*args, **(kwargs or {}))
+        if not self.recorder.listening:
+            return value
+        if func in SAME_TENSOR:
+            return self.recorder.rename(args[0], value)
+        raise Unfollowed(f"{func} is called out of sight, by compiled code say")
 
 
 def _is_leaf(module: nn.Module) -> bool:

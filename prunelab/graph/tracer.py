@@ -49,7 +49,7 @@ def trace_forward(model: nn.Module, inputs: tuple[Tensor, ...]) -> Trace:
         given = tuple(recorder.place(x, name) for x, name in zip(inputs, names, strict=True))
         try:
             with recorder.running():
-                returned = model(*given)
+                returned = recorder.follow(lambda: model(*given))
             recorder.finish(returned)
         except Exception as error:
             if getattr(error, "raised_anyway", False):

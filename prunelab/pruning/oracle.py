@@ -114,23 +114,28 @@ class _SilencedRun(fx.Interpreter):
         name = str(n.target) if n.op == "call_module" else n.name
         if name in self.silenced.removed:
             dim, gone = self.silenced.removed[name]
-            args, kwargs = self.fetch_args_kwargs_from_env(n)
+            args, kwargs = self._fetch(n)
             heard = args[0].index_fill(dim, gone.to(args[0].device), 0)
             return getattr(self, n.op)(n.target, (heard, *args[1:]), kwargs)
         if name not in self.silenced.survivors:
             return super().run_node(n)
         mixed, keep = self.silenced.survivors[name]
-        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        args, kwargs = self._fetch(n)
         x: Tensor = args[0]
         keep = keep.to(x.device)
         few = x.index_select(mixed.dim, keep)
-        if mixed.weight:
+        if mixed.alone:
             out = getattr(self, n.op)(n.target, (few, *args[1:]), kwargs)
         elif n.op == "call_module":
             out = _norm_module(self.fetch_attr(str(n.target)), few, mixed.dim, keep)
         else:
             out = _norm_function(n.target, few, keep, args[1:], kwargs)
         return out if mixed.shrinks else torch.zeros_like(x).index_copy(mixed.dim, keep, out)
+
+    def _fetch(self, n: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a node, what it works on in front."""
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        return (args, kwargs) if args else ((kwargs.pop("input"),), kwargs)
 
 
 def _norm_module(norm: Any, x: Tensor, dim: int, keep: Tensor) -> Tensor:

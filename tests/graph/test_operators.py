@@ -93,6 +93,14 @@ class Sized(nn.Module):
         return F.max_pool2d(x[:, : self.width], self.kernel, 1, self.kernel // 2)
 
 
+def norm_by_hand(m, x):
+    mean = x.mean(1, keepdim=True)
+    spread = (x - mean).pow(2).mean(1, keepdim=True)
+    return (
+        m.g.weight[:, None, None] * (x - mean) / torch.sqrt(spread + 1e-6) + m.g.bias[:, None, None]
+    )
+
+
 def watched(module):
     module.seen = []
     module.register_forward_hook(lambda module, inputs, out: module.seen.append(out.detach()))
@@ -184,6 +192,22 @@ FREE = {
     "halves assigned": dict(do=interleaved),
     "an attribute for a size": dict(do=lambda m, x: m.g(x), g=Sized()),
     "a hook that only looks": dict(do=lambda m, x: m.g(x), g=watched(nn.Identity())),
+    "softmax over channels": dict(do=lambda m, x: x.softmax(1)),
+    "softmax along axis 1": dict(do=lambda m, x: x * torch.softmax(x, axis=1)),
+    "mean over channels": dict(do=lambda m, x: x.mean(1, keepdim=True), c=1),
+    "mean and largest of channels, as in attention to places": dict(
+        do=lambda m, x: x * m.g(torch.cat([x.mean(1, True), x.max(1, True).values], 1)),
+        g=nn.Conv2d(2, 1, 3, padding=1),
+    ),
+    "a deviation over all": dict(do=lambda m, x: x / (x.std(False) + 1)),
+    "a number taken out": dict(do=lambda m, x: x * (1 + x.max().item())),
+    "a norm by hand": dict(do=norm_by_hand, g=nn.GroupNorm(1, 8)),
+    "length over channels": dict(do=lambda m, x: F.normalize(x, dim=1)),
+    "response norm by hand": dict(
+        do=lambda m, x: x / (x.norm(p=2, dim=(2, 3), keepdim=True).mean(1, keepdim=True) + 1)
+    ),
+    "flipped": dict(do=lambda m, x: x.flip(2, 1)),
+    "a running sum of channels": dict(do=lambda m, x: x.cumsum(1)),
     "a mask of the places": dict(do=lambda m, x: x * torch.sigmoid(m.g(x)), g=nn.Conv2d(8, 1, 1)),
 }
 
@@ -206,7 +230,7 @@ class Branches(nn.Module):
 
 
 def hooked(module):
-    module.register_forward_hook(lambda module, inputs, out: out.flip(1))
+    module.register_forward_hook(lambda module, inputs, out: out.roll(1, 1))
     return module
 
 
@@ -227,14 +251,8 @@ REFUSED = {  # what is done with a's maps, and words of the reason
         "splits them by fixed numbers",
     ),
     "a list": (dict(do=lambda m, x: x[:, [1, 0, 2]], c=3), "by a list or a mask"),
-    "softmax over channels": (
-        dict(do=lambda m, x: x.softmax(1)),
-        "mixes maps of different filters",
-    ),
-    "mean over channels": (
-        dict(do=lambda m, x: x.mean(1, keepdim=True), c=1),
-        "mixes maps of different filters",
-    ),
+    "sorted": (dict(do=lambda m, x: x.sort(1).values), "sort in Net.forward, which mixes maps"),
+    "rolled": (dict(do=lambda m, x: x.roll(1, 1)), "roll in Net.forward"),
     "local response norm": (
         dict(do=lambda m, x: m.g(x), g=nn.LocalResponseNorm(3)),
         "LocalResponseNorm (g)",
@@ -260,13 +278,6 @@ REFUSED = {  # what is done with a's maps, and words of the reason
         dict(do=lambda m, x: m.g(x), g=nn.utils.parametrizations.spectral_norm(nn.Conv2d(8, 8, 1))),
         "torch.nn.utils.parametrize.remove_parametrizations makes it a weight",
     ),
-    "softmax without a dim": (
-        dict(do=lambda m, x: x * F.softmax(x)),
-        "softmax in Net.forward, which mixes maps",
-    ),
-    "softmax along axis 1": (dict(do=lambda m, x: torch.softmax(x, axis=1)), "which mixes maps"),
-    "flipped": (dict(do=lambda m, x: x.flip(2, 1)), "which mixes maps"),
-    "a deviation over all": (dict(do=lambda m, x: x / (x.std(False) + 1)), "which mixes maps"),
     "its elements counted": (
         dict(do=lambda m, x: x / x.nelement()),
         "number of its maps (numel in Net.forward)",
@@ -283,8 +294,7 @@ REFUSED = {  # what is done with a's maps, and words of the reason
         dict(do=lambda m, x: x / m.a.weight.size(0)),
         "number of its maps (div in Net.forward)",
     ),
-    "a number taken out": (dict(do=lambda m, x: x * (1 + x.max().item())), "which mixes maps"),
-    "a hook": (dict(do=lambda m, x: m.g(x), g=hooked(nn.Identity())), "flip in Net.forward"),
+    "a hook": (dict(do=lambda m, x: m.g(x), g=hooked(nn.Identity())), "roll in Net.forward"),
     "a part assigned": (dict(do=assigning), "setitem in Net.forward, which picks some of them by"),
     "only in training": (
         dict(do=lambda m, x: x.view(-1, 2, 4, 8, 8).flatten(1, 2) if m.training else x),

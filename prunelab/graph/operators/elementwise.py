@@ -19,7 +19,7 @@ from prunelab.graph.operators.registry import OTHER_ORDER, no_rule, rule, spread
 @rule("logsigmoid tanh tanh_ softplus softsign hardswish hardsigmoid hardtanh threshold")
 @rule("neg abs exp log sqrt rsqrt square sin cos round floor sign erf reciprocal nan_to_num")
 @rule("dropout dropout1d dropout2d dropout3d alpha_dropout stochastic_depth drop_path data real")
-@rule("contiguous clone detach to float double half bfloat16 type type_as requires_grad_")
+@rule("as_tensor contiguous clone detach to float double half bfloat16 type type_as requires_grad_")
 @rule("zeros_like ones_like empty_like full_like rand_like randn_like")
 @rule("bernoulli bernoulli_ uniform_ normal_ fill_ zero_")
 def same(call: Call) -> Tensor:

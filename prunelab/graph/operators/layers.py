@@ -43,7 +43,7 @@ def _find_layer(call: Call, weight: Maps, transposed: bool = False) -> str:
     name = call.name
     if weight.source:
         name = layer_name(weight.source)
-    elif isinstance(call.owner, (nn.modules.conv._ConvNd, nn.Linear)):
+    elif _is_own(call, weight):
         name = call.within
     known = call.channels.layers.get(name)
     other_way = known is not None and known.transposed != transposed
@@ -92,13 +92,18 @@ def _convolve(
     return spread(made, len(x.shape), dim)
 
 
+def _is_own(call: Call, weight: Any) -> bool:
+    """Whether a computed weight is that of the layer whose forward makes the call."""
+    layer = isinstance(call.owner, nn.modules.conv._ConvNd | nn.Linear)
+    return layer and getattr(call.owner, "weight", weight).shape == weight.shape
+
+
 def _is_trained(call: Call, weight: Any) -> bool:
     """Whether a weight is made of parameters, or is numbers that stay as they are."""
     if call.module is not None:
         return True
-    named = weight.source or weight.origin
-    return isinstance(call.owner, (nn.modules.conv._ConvNd, nn.Linear)) or (
-        bool(weight.source) and named in call.channels.parameters
+    return weight.source in call.channels.parameters or (
+        not weight.source and _is_own(call, weight)
     )
 
 
@@ -146,7 +151,10 @@ def _read_channels(call: Call, layer: str, dim: int) -> Tensor | None:
     """The labels that a layer reads, noted; None when they must all stay."""
     came, channels = call.maps[0].along(dim), call.channels
     if came is None:
-        call.refuse(OTHER_ORDER)
+        along = any(call.maps[0].varies(d) for d in range(dim + 1, len(call.maps[0].shape)))
+        call.refuse(
+            "which slides along them, so that their neighbours matter" * along or OTHER_ORDER
+        )
         return None
     channels.reads.setdefault(layer, came)
     channels.tie(channels.reads[layer], came)  # used twice, it reads the same slices both times

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 
 from prunelab.graph.labels import Call, Count, Maps
 from prunelab.graph.operators.elementwise import elementwise
-from prunelab.graph.operators.registry import keep_grid, rule
+from prunelab.graph.operators.registry import keep_grid, rule, whole
 
 BY_PLACE = "which picks some of them by their place"
 
@@ -70,7 +70,7 @@ def _split_by_attributes(call: Call, sizes: list[Any], dim: int) -> list[Tensor]
 
 def _fit(call: Call, size: Any, part: Tensor, dim: int) -> None:
     """A part of the channels is, and stays, as wide as a number says."""
-    each = size.each if isinstance(size, Count) else None
+    each = whole(call, size) if isinstance(size, Count) else None
     if each is not None and len(each) == part.shape[dim]:
         call.channels.tie(each, part.movedim(dim, -1))
     else:
@@ -115,6 +115,16 @@ def select(call: Call) -> Tensor:
 def narrow(call: Call) -> Tensor:
     x, dim = call.maps[0], call.argument(1, "dim")
     return call.refuse(BY_PLACE) if x.varies(dim) else x.labels
+
+
+@rule("index_select take_along_dim gather index_add index_copy scatter")
+def by_index(call: Call) -> Tensor:
+    x = call.maps[0]
+    dim = call.argument(1, "dim")
+    dim = call.argument(2, "dim") if isinstance(dim, Maps) else dim  # take_along_dim
+    if dim is None or x.varies(dim):
+        return call.refuse(BY_PLACE)
+    return x.labels if len(call.maps) == 2 else call.refuse(BY_PLACE)
 
 
 @rule("getitem", counts=True)

@@ -62,20 +62,25 @@ def reduce(call: Call) -> Tensor:
     return x.labels.reshape([size for d, size in enumerate(x.labels.shape) if d not in dims])
 
 
-@rule(nn.Softmax, nn.LogSoftmax, nn.Softmin)
-@rule("softmax log_softmax softmin normalize cumsum flip sort")
-def along_one(call: Call) -> Tensor:
-    """Works along dimensions which must not be the channels'."""
+@rule(nn.Softmax, nn.LogSoftmax, nn.Softmin, nn.Softmax2d)
+@rule("softmax log_softmax softmin normalize cumsum sort argsort")
+def along_one(call: Call) -> Tensor | list[Tensor]:
+    """Works along a dimension; along the channels', over those that are left."""
     x = call.maps[0]
-    if call.operator == "flip":
-        dims = list(call.args[1:]) or [call.kwargs["dims"]]
-        dims = list(dims[0]) if isinstance(dims[0], list | tuple) else dims
-    else:
-        place = 2 if call.operator == "normalize" else 1
-        dim = call.module.dim if call.module is not None else call.argument(place, "dim")
-        dims = [_default_dim(call) if dim is None else dim]
-    mixed = any(x.varies(d) for d in dims) and not (call.mix() and call.operator != "flip")
-    return call.refuse(MIXES) if mixed else x.labels
+    place = 2 if call.operator == "normalize" else 1
+    dim = getattr(call.module, "dim", 1) if call.module is not None else call.argument(place, "dim")
+    dim = _default_dim(call) if dim is None else dim
+    dims = dim if isinstance(dim, tuple | list) else [dim]
+    mixed = any(x.varies(d) for d in dims) and ("sort" in call.operator or not call.mix())
+    labels = call.refuse(MIXES) if mixed else x.labels
+    return [labels] * len(call.shapes) if len(call.shapes) > 1 else labels
+
+
+@rule("flip")
+def flip(call: Call) -> Tensor:
+    dims = list(call.args[1:]) or [call.kwargs["dims"]]
+    dims = list(dims[0]) if isinstance(dims[0], list | tuple) else dims
+    return call.maps[0].labels.flip(dims)
 
 
 def _default_dim(call: Call) -> int:

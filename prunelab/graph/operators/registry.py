@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prunelab.graph.labels import Call
+from prunelab.graph.labels import Call, Count
 
 Rule = Callable[[Call], Any]  # labels of the tensor that comes out, or a list of labels for several
 RULES: dict[type | str, Rule] = {}
@@ -92,3 +92,13 @@ def keep_grid(call: Call, grid: Tensor, flexible: int) -> Tensor:
     """
     wide = [d for d in range(grid.ndim) if d != flexible and grid.shape[d] > 1]
     return call.channels.tie_along(grid, wide, call.where) if wide else grid
+
+
+def whole(call: Call, count: Count) -> Tensor | None:
+    """A label for each thing counted; where they are a part of others, those get as many parts."""
+    parts = count.share.denominator
+    if count.share.numerator > 1 and parts > 1:
+        return None
+    if parts == 1:
+        return count.each
+    return keep_grid(call, count.labels.reshape(parts, -1), 1)[0]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.graph.labels import Call, Channels, Count, Maps, leaves
-from prunelab.graph.operators.registry import OTHER_ORDER, keep_grid, rule, spread, thin
+from prunelab.graph.operators.registry import OTHER_ORDER, keep_grid, rule, spread, thin, whole
 
 
 @rule("permute")
@@ -81,6 +81,8 @@ def _reshape(call: Call, sizes: list[Any]) -> Tensor:
     """Reshape the labels as the tensor. A size that follows the channels, or -1, may shrink."""
     x, shape = call.maps[0], call.shapes[0]
     if x.labels.numel() == 1:
+        if any(isinstance(size, Count) and not size.optional for size in sizes):
+            _refuse_counts(call, "which reshapes them by the number of other maps")
         return x.labels.reshape([1] * len(shape))
     labels = _reshape_labels(x, shape)
     varying = [d for d in range(len(shape)) if labels.shape[d] > 1]
@@ -101,7 +103,7 @@ def _reshape(call: Call, sizes: list[Any]) -> Tensor:
         return _refuse_counts(call, _say_fixed(sizes, varying, shape))
     labels = keep_grid(call, labels, may_shrink[0])
     for d in counted:
-        each = sizes[d].each
+        each = whole(call, sizes[d]) if sizes[d].optional else sizes[d].each
         if each is not None and len(each) == shape[d]:
             call.channels.tie(each, labels.reshape(-1))
         elif not _same_mixture(call.channels, sizes[d].labels, x.labels):
@@ -138,7 +140,7 @@ def _same_mixture(channels: Channels, a: Tensor, b: Tensor) -> bool:
 
 
 def _refuse_counts(call: Call, why: str) -> Tensor:
-    for count in leaves(call.args):
+    for count in leaves((call.args, call.kwargs)):
         if isinstance(count, Count):
             reason = f"the model's code works with the number of its maps in {call.where}"
             call.channels.refuse(count.labels, reason)
