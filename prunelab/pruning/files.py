@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from prunelab.models import load_model
 from prunelab.pruning.plan import PruningPlan, check_widths
@@ -54,16 +54,24 @@ def save_pruned(
 
 
 def _find_widths(model: nn.Module, plan: PruningPlan) -> dict[str, int]:
-    """How many filters the layers of a plan have in a model."""
+    """How many filters the layers of a plan have in a model.
+
+    A layer whose weight the model's code computes has none that could be counted: that of the plan
+    is taken.
+    """
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    modules = dict(model.named_modules())
     found = {}
-    for name in plan.keep:
-        weight = tensors.get(f"{name}.weight", tensors.get(name))
-        owner = model.get_submodule(name) if f"{name}.weight" in tensors else None
-        if isinstance(owner, nn.modules.conv._ConvTransposeNd):  # its filters: the second dimension
+    for name, kept in plan.keep.items():
+        owner = modules.get(name)
+        if isinstance(owner, nn.modules.conv._ConvTransposeNd):  # its filters: second dimension
             found[name] = owner.out_channels
-        elif weight is not None:
-            found[name] = weight.shape[0]
+        elif owner is not None and isinstance(getattr(owner, "weight", None), Tensor):
+            found[name] = owner.weight.shape[0]  # also of a parametrised one
+        elif name in tensors:
+            found[name] = tensors[name].shape[0]
+        elif owner is None:
+            found[name] = len(kept)
     return found
 
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from prunelab.graph import ChannelGraph, Channels, trace
 from prunelab.pruning.plan import PruningPlan, check_widths
-from prunelab.utils.modules import copy_with
+from prunelab.utils.modules import copy_with, find_layout
 
 
 def prune(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None = None) -> nn.Module:
@@ -42,8 +42,27 @@ def prune(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None = N
     for (module, attribute, place), labels in channels.counts.items():
         count = int(alive[channels.root[labels]].sum())
         set_count(pruned.get_submodule(module), attribute, place, count)
+    _slice_held(graph, pruned, alive)
     pruned.pruning_plan = plan  # type: ignore[assignment]
     return pruned
+
+
+def _slice_held(graph: ChannelGraph, pruned: nn.Module, alive: Tensor) -> None:
+    """Weights that a hook computes and the module holds, of masks and weight norm of old."""
+    channels, modules = graph.channels, dict(pruned.named_modules())
+    for name, layer in graph.shapes.items():
+        held = vars(modules[name]).get("weight") if name in modules else None
+        if not isinstance(held, Tensor):
+            continue
+        made, came = channels.made[name], channels.reads.get(name)
+        if came is None:
+            continue
+        own = came.reshape(layer.groups, -1)[0]  # of each group
+        new = made.reshape(layer.groups, -1)[0]
+        dims = {0: came, 1: new} if layer.transposed else {0: made, 1: own}
+        if channels.groups.get(name) == "go":
+            dims = {0: came if layer.transposed else made}
+        vars(modules[name])["weight"] = keep_slices(held.detach(), dims, alive, channels.root)
 
 
 def _shorten(
@@ -87,12 +106,13 @@ def alive_after(graph: ChannelGraph, plan: PruningPlan) -> Tensor:
 
 
 def keep_slices(tensor: Tensor, dims: dict[int, Tensor], alive: Tensor, root: Tensor) -> Tensor:
-    """A tensor without the slices whose labels are gone."""
+    """A tensor without the slices whose labels are gone, in the same memory format."""
+    layout = find_layout(tensor)
     for dim, labels in dims.items():
         mask = alive[root[labels]]
         if not mask.all():
             tensor = tensor.index_select(dim, mask.nonzero().squeeze(1).to(tensor.device))
-    return tensor
+    return tensor.contiguous(memory_format=layout)
 
 
 def set_count(module: nn.Module, attribute: str, place: int | None, value: int) -> None:

@@ -1,17 +1,22 @@
 """Kinds of layers, and copies of modules."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor, fx, nn
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def copy_with(model: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module:
-    """A deep copy of a model whose parameters and buffers are `change(tensor)`, not copies."""
+    """A deep copy of a model whose parameters and buffers are `change(tensor)`, not copies.
+
+    Modes, hooks and attributes are those of the model; what cannot be copied (a lock, an open
+    file, a random generator) is shared with it.
+    """
     memo: dict[int, Any] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         new: Tensor = change(tensor).detach()
@@ -22,7 +27,56 @@ def copy_with(model: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module
         for value in vars(module).values():
             if isinstance(value, Tensor) and value.grad_fn is not None:
                 memo[id(value)] = value.detach().clone()
-    return copy.deepcopy(model, memo)
+    try:
+        copied = copy.deepcopy(model, dict(memo))
+    except TypeError:
+        for module in model.modules():
+            _share_uncopyable(vars(module).values(), memo)
+        copied = copy.deepcopy(model, memo)
+    for (_, old), (_, new) in zip(model.named_modules(), copied.named_modules(), strict=True):
+        new.training = old.training
+        if isinstance(old, fx.GraphModule):  # which copies its graph alone
+            _complete(old, new, memo)
+    return copied
+
+
+def _share_uncopyable(values: Iterable[Any], memo: dict[int, Any]) -> None:
+    """Put into the memo of a deep copy, as they are, the values that cannot be copied."""
+    for value in values:
+        if isinstance(value, nn.Module | Tensor) or id(value) in memo:
+            continue
+        if _can_copy(value, memo):
+            continue
+        if isinstance(value, dict):
+            _share_uncopyable(value.values(), memo)
+        elif isinstance(value, list | tuple | set):
+            _share_uncopyable(value, memo)
+        if not _can_copy(value, memo):
+            memo[id(value)] = value
+
+
+def _can_copy(value: Any, memo: dict[int, Any]) -> bool:
+    try:
+        copy.deepcopy(value, dict(memo))
+    except TypeError:
+        return False
+    return True
+
+
+def _complete(old: fx.GraphModule, new: nn.Module, memo: dict[int, Any]) -> None:
+    """Hooks and attributes of a traced module that its own copy left behind."""
+    for name, value in vars(old).items():
+        hooks = name.endswith("_hooks") and value and not vars(new).get(name)
+        if hooks or (name not in vars(new) and not name.startswith("_")):
+            vars(new)[name] = copy.deepcopy(value, memo)
+
+
+def find_layout(tensor: Tensor) -> torch.memory_format:
+    """The memory format of a tensor: channels_last only where it could not be another."""
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(tensor.ndim)
+    if last is None or tensor.is_contiguous() or not tensor.is_contiguous(memory_format=last):
+        return torch.contiguous_format
+    return last
 
 
 def like_model(model: nn.Module, x: Tensor) -> Tensor:
