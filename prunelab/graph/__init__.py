@@ -1,15 +1,15 @@
 """What is coupled with what, and only that: a traced model, its layers, filters that go together.
 
-channel_graph: `trace` and its result · groups · walk: one run of a model, by tracer (recorder,
-numbers, code, shapes) a graph of operators, by propagation labels (labels) on its channels ·
-operators: one rule each · numbering · history.
+channel_graph: `trace` and its result · groups · walk: one run of a model · tracing: that run as a
+graph of operators · propagation: labels (labels) of channels, through it · operators: one rule
+each · numbering · history.
 """
 
 from prunelab.graph.channel_graph import ChannelGraph, trace
 from prunelab.graph.groups import Group
 from prunelab.graph.labels import Channels, Layer, Mix
 from prunelab.graph.operators import rule
-from prunelab.graph.tracer import trace_forward
+from prunelab.graph.tracing import trace_forward
 
 __all__ = [
     "ChannelGraph",

@@ -7,11 +7,9 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from prunelab.graph.code import first_line
 from prunelab.graph.labels import Call, Channels, Count, Maps, leaves
 from prunelab.graph.operators import KNOWS_COUNTS, KNOWS_PARAMETERS, Rule, find_rule, spread
-from prunelab.graph.recorder import ASIDE, LAYERS, LayerCall
-from prunelab.graph.tracer import Trace
+from prunelab.graph.tracing import ASIDE, LAYERS, LayerCall, Trace, first_line
 
 # what may be done with a number of channels so that it still follows them
 COUNTING = (operator.mul, operator.floordiv, operator.getitem, operator.add)
@@ -102,10 +100,11 @@ class Propagation:
             again = replace(call, args=args, kwargs=kwargs, of_inputs=True)
             inputs = self._apply(rule, again)
         if isinstance(labels, list) or isinstance(inputs, list):  # of several tensors
-            several = (own if isinstance(own, list) else [own] * len(value)
-                       for own in (labels, inputs))  # fmt: skip
-            return type(value)(_relabel(v, *own, bare, origin)
-                               for v, *own in zip(value, *several, strict=True))  # fmt: skip
+            both = (
+                own if isinstance(own, list) else [own] * len(value) for own in (labels, inputs)
+            )
+            triples = zip(value, *both, strict=True)
+            return type(value)(_relabel(v, own, read, bare, origin) for v, own, read in triples)
         return fx.node.map_aggregate(value, lambda v: _relabel(v, labels, inputs, bare, origin))
 
     def _apply(self, rule: Rule, call: Call) -> Any:
@@ -121,8 +120,8 @@ class Propagation:
             return maps
         own, read = self.channels.read_weight(maps.source, maps.shape)
         ndim = len(maps.shape)
-        labels = {"labels": spread(own, ndim, 0), "inputs": spread(read, ndim, 1)}
-        return replace(maps, **labels, origin=maps.source)
+        own, read = spread(own, ndim, 0), spread(read, ndim, 1)
+        return replace(maps, labels=own, inputs=read, origin=maps.source)
 
     def _only_inputs(self, maps: Any) -> Any:
         """The same tensor, labelled by what a weight's filters read."""

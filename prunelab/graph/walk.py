@@ -6,11 +6,10 @@ from warnings import warn
 
 from torch import Tensor, nn
 
-from prunelab.graph.code import first_line, reads_training
 from prunelab.graph.labels import Channels, Layer
 from prunelab.graph.numbering import find_shortcuts, number_layers
 from prunelab.graph.propagation import Propagation, note_layers
-from prunelab.graph.tracer import WhollyUnfollowed, trace_forward
+from prunelab.graph.tracing import WhollyUnfollowed, first_line, reads_training, trace_forward
 from prunelab.utils.modules import copy_with, like_model
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
@@ -29,6 +29,10 @@ class PruningPlan:
     settings: dict[str, Any] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
     input_dtypes: list[str] = field(default_factory=list)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Its fields alone: what `prune` remembers with a plan is left behind by a copy."""
+        return {own.name: getattr(self, own.name) for own in fields(self)}
 
     @property
     def removed(self) -> dict[str, list[int]]:

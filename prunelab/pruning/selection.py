@@ -12,6 +12,7 @@ from prunelab.data import DataSplits
 from prunelab.graph import ChannelGraph, Group
 from prunelab.pruning.criteria import CRITERIA, WEIGHT_CRITERIA, score_filters
 from prunelab.pruning.plan import PruningPlan
+from prunelab.pruning.surgery import remember
 from prunelab.utils.checks import check_choice, check_whole
 
 STRATEGIES = ("independent", "greedy")
@@ -128,7 +129,8 @@ def make_plan(
     for name, numbers in graph.numbers.items():
         keep[name] = numbers[alive[channels.root[channels.made[name]]]].tolist()
     groups = dict(channels.groups)
-    return PruningPlan(keep, graph.widths, graph.input_shapes, settings, groups, graph.input_dtypes)
+    about = (graph.widths, graph.input_shapes, settings, groups, graph.input_dtypes)
+    return remember(PruningPlan(keep, *about), graph)
 
 
 def _check_greedy(criterion: str, scores: object) -> None:

@@ -1,5 +1,10 @@
 """Taking filters out: new, smaller models whose tensors and attributes agree."""
 
+import copy
+import weakref
+from dataclasses import replace
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +23,8 @@ def prune(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None = N
     Args:
         model: the network; it is left untouched.
         plan: of `make_plan`.
-        graph: the trace of `model`, when at hand; saves tracing it again.
+        graph: the trace of `model`. By default that from which the plan was made, or where the
+            model is not that one or was changed since, a new one.
 
     Returns:
         A plain nn.Module of the same class.
@@ -43,7 +49,7 @@ def prune(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None = N
         count = int(alive[channels.root[labels]].sum())
         set_count(pruned.get_submodule(module), attribute, place, count)
     _slice_held(graph, pruned, alive)
-    pruned.pruning_plan = plan  # type: ignore[assignment]
+    pruned.pruning_plan = replace(plan)  # type: ignore[assignment]
     return pruned
 
 
@@ -62,7 +68,7 @@ def _slice_held(graph: ChannelGraph, pruned: nn.Module, alive: Tensor) -> None:
         dims = {0: came, 1: new} if layer.transposed else {0: made, 1: own}
         if channels.groups.get(name) == "go":
             dims = {0: came if layer.transposed else made}
-        vars(modules[name])["weight"] = keep_slices(held.detach(), dims, alive, channels.root)
+        modules[name].__dict__["weight"] = keep_slices(held.detach(), dims, alive, channels.root)
 
 
 def _shorten(
@@ -82,12 +88,38 @@ def _shorten(
         pieces[id(lengths)] = pieces.get(id(lengths), lengths.detach()) * ratio
 
 
+def remember(plan: PruningPlan, graph: ChannelGraph) -> PruningPlan:
+    """The plan, with the trace that it was made from: what `prune` need not trace again.
+
+    It keeps no model alive.
+    """
+    seen = copy.copy(graph)
+    seen.model = None  # type: ignore[assignment]
+    found = weakref.ref(graph.model), _outline(graph.model), seen
+    object.__setattr__(plan, "_traced", found)  # not one of its fields
+    return plan
+
+
+def _outline(model: nn.Module) -> list[Any]:
+    """What must be as it was for a trace to hold: the modules and the shapes of their tensors."""
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    kinds = [(name, type(module)) for name, module in model.named_modules()]
+    return [*kinds, *((name, tensor.shape) for name, tensor in tensors)]
+
+
 def find_graph(model: nn.Module, plan: object, graph: ChannelGraph | None) -> ChannelGraph:
-    """The trace of a model, made with the plan's example inputs where it is not at hand."""
+    """The trace of a model: the one given, that of its plan, or a new one."""
     if not isinstance(model, nn.Module) or not isinstance(plan, PruningPlan):
         given = f"{type(model).__name__} and {type(plan).__name__}"
         raise ValueError(f"prune takes a model and a plan of make_plan, not {given}")
-    return trace(model, plan.example_inputs()) if graph is None else graph
+    if graph is not None:
+        return graph
+    traced, outline, seen = getattr(plan, "_traced", (lambda: None, [], None))
+    if seen is None or traced() is not model or outline != _outline(model):
+        return trace(model, plan.example_inputs())
+    found: ChannelGraph = copy.copy(seen)
+    found.model = model
+    return found
 
 
 def alive_after(graph: ChannelGraph, plan: PruningPlan) -> Tensor:

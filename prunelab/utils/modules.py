@@ -28,15 +28,15 @@ def copy_with(model: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module
             if isinstance(value, Tensor) and value.grad_fn is not None:
                 memo[id(value)] = value.detach().clone()
     try:
-        copied = copy.deepcopy(model, dict(memo))
+        copied: nn.Module = copy.deepcopy(model, dict(memo))
     except TypeError:
         for module in model.modules():
             _share_uncopyable(vars(module).values(), memo)
         copied = copy.deepcopy(model, memo)
-    for (_, old), (_, new) in zip(model.named_modules(), copied.named_modules(), strict=True):
-        new.training = old.training
-        if isinstance(old, fx.GraphModule):  # which copies its graph alone
-            _complete(old, new, memo)
+    for module, own in zip(model.modules(), copied.modules(), strict=True):
+        own.training = module.training
+        if isinstance(module, fx.GraphModule):  # which copies its graph alone
+            _complete(module, own, memo)
     return copied
 
 

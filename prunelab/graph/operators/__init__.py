@@ -1,7 +1,7 @@
 """One small rule per operator: how the channels of its inputs become those of its output.
 
 registry: how a rule is written and found · layers, norms, elementwise, pooling, joins, parts,
-reshapes: the rules.
+reshapes, recurrent: the rules.
 """
 
 from prunelab.graph.operators import (  # their rules
@@ -11,6 +11,7 @@ from prunelab.graph.operators import (  # their rules
     norms,
     parts,
     pooling,
+    recurrent,
     reshapes,
 )
 from prunelab.graph.operators.registry import (
@@ -35,6 +36,7 @@ __all__ = [
     "norms",
     "parts",
     "pooling",
+    "recurrent",
     "reshapes",
     "rule",
     "spread",

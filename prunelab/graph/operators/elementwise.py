@@ -11,17 +11,29 @@ from prunelab.graph.labels import Call, Count, Maps
 from prunelab.graph.operators.registry import OTHER_ORDER, no_rule, rule, spread
 
 
+def _also_in_place(names: str) -> str:
+    return " ".join(f"{name} {name}_" for name in names.split())
+
+
 @rule(nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU)
 @rule(nn.SiLU, nn.Mish, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Tanhshrink, nn.Softplus, nn.Softsign)
 @rule(nn.Softshrink, nn.Hardshrink, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Threshold)
 @rule(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-@rule("relu relu_ relu6 leaky_relu leaky_relu_ elu elu_ celu selu gelu silu mish sigmoid sigmoid_")
-@rule("logsigmoid tanh tanh_ softplus softsign hardswish hardsigmoid hardtanh threshold")
-@rule("neg abs exp log sqrt rsqrt square sin cos round floor sign erf reciprocal nan_to_num")
-@rule("dropout dropout1d dropout2d dropout3d alpha_dropout stochastic_depth drop_path data real")
-@rule("as_tensor contiguous clone detach to float double half bfloat16 type type_as requires_grad_")
-@rule("zeros_like ones_like empty_like full_like rand_like randn_like")
-@rule("bernoulli bernoulli_ uniform_ normal_ fill_ zero_")
+@rule(_also_in_place("relu relu6 leaky_relu rrelu elu celu selu sigmoid tanh hardtanh threshold"))
+@rule("gelu silu mish logsigmoid softplus softsign hardswish hardsigmoid")
+@rule("hardshrink softshrink tanhshrink dropout dropout1d dropout2d dropout3d alpha_dropout")
+@rule("feature_alpha_dropout stochastic_depth drop_path")
+@rule(_also_in_place("abs absolute neg negative sign sgn square sqrt rsqrt reciprocal nan_to_num"))
+@rule(_also_in_place("exp exp2 expm1 log log2 log10 log1p logit sinc erf erfc erfinv i0 lgamma"))
+@rule(_also_in_place("sin cos tan asin acos atan sinh cosh asinh acosh atanh deg2rad rad2deg"))
+@rule(_also_in_place("arcsin arccos arctan arcsinh arccosh arctanh digamma polygamma mvlgamma"))
+@rule(_also_in_place("round floor ceil trunc fix frac logical_not bitwise_not conj_physical"))
+@rule("positive signbit frexp angle conj resolve_conj resolve_neg real imag invert view_as_complex")
+@rule("isfinite isinf isnan isneginf isposinf isreal")
+@rule("as_tensor contiguous clone detach detach_ to float double half bfloat16 int long short char")
+@rule("byte bool cfloat cdouble chalf cpu type type_as requires_grad_ data")
+@rule("zeros_like ones_like empty_like full_like rand_like randn_like randint_like bernoulli")
+@rule("bernoulli_ uniform_ normal_ fill_ zero_ random_ cauchy_ exponential_ geometric_ log_normal_")
 def same(call: Call) -> Tensor:
     alone = len(call.maps) == 1 or call.operator in ("to", "type_as")
     return call.maps[0].labels if alone else no_rule(call)
@@ -45,11 +57,22 @@ def new(call: Call) -> Tensor:
     return labels
 
 
-@rule("add add_ iadd radd sub sub_ isub rsub mul mul_ imul multiply", parameters=True)
-@rule("div div_ itruediv truediv pow rpow fmod remainder atan2 lerp addcmul", parameters=True)
-@rule("copy_ maximum minimum clamp clamp_ clip where masked_fill masked_fill_", parameters=True)
-@rule("eq ne lt le gt ge and_ or_ logical_and logical_or", parameters=True)
+@rule(_also_in_place("add sub subtract mul multiply div divide true_divide"), parameters=True)
+@rule(_also_in_place("floor_divide pow float_power fmod remainder xlogy"), parameters=True)
+@rule("iadd radd isub rsub imul itruediv truediv floordiv ifloordiv mod imod rpow", parameters=True)
+@rule(_also_in_place("atan2 arctan2 hypot copysign heaviside nextafter ldexp"), parameters=True)
+@rule(_also_in_place("igamma igammac gcd lcm lerp addcmul addcdiv masked_fill"), parameters=True)
+@rule(_also_in_place("clamp clamp_min clamp_max clip"), parameters=True)
+@rule("copy_ maximum minimum fmax fmin logaddexp logaddexp2 where complex polar", parameters=True)
+@rule(_also_in_place("eq ne not_equal lt less le less_equal"), parameters=True)
+@rule(_also_in_place("gt greater ge greater_equal"), parameters=True)
+@rule(_also_in_place("logical_and logical_or logical_xor"), parameters=True)
+@rule(_also_in_place("bitwise_and bitwise_or bitwise_xor"), parameters=True)
+@rule(_also_in_place("bitwise_left_shift bitwise_right_shift"), parameters=True)
+@rule("isclose and_ or_ xor iand ior ixor lshift rshift ilshift irshift", parameters=True)
 def elementwise(call: Call) -> Tensor:
+    if call.operator == "where" and len(call.args) + len(call.kwargs) == 1:
+        return call.refuse("which finds places by their values")
     return functools.reduce(functools.partial(_join, call), call.maps).labels
 
 

@@ -103,8 +103,9 @@ def layer_norm(call: Call) -> Tensor:
         return call.refuse(
             "which normalises over a fixed number of them; write x.shape[-1:] for it"
         )
-    if not fixed and module is None and shape[place].each is not None:  # type: ignore[index]
-        call.channels.tie(shape[place].each, came)  # type: ignore[index]
+    counted = shape[place] if module is None else None  # type: ignore[index]
+    if isinstance(counted, Count) and counted.each is not None:
+        call.channels.tie(counted.each, came)
     if len(shape) == 1:  # type: ignore[arg-type]
         _slice_vectors(call, came, "normalized_shape", place)
     elif module is None:

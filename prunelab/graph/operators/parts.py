@@ -49,9 +49,9 @@ def split(call: Call) -> Tensor | list[Tensor]:
         shares = [Fraction(1, pieces) if how == pieces else None] * pieces
     known = [share for share in shares if share is not None]
     if len(known) < pieces:
-        equal = len({shape[dim] for shape in call.shapes}) == 1
-        cure = "chunk, or a size taken from x.shape, has a rule" if equal else (
-            "keep the sizes as attributes of the module, and split by those")  # fmt: skip
+        cure = "keep the sizes as attributes of the module, and split by those"
+        if len({shape[dim] for shape in call.shapes}) == 1:
+            cure = "chunk, or a size taken from x.shape, has a rule"
         return call.refuse(f"which splits them by fixed numbers; {cure}")
     found = _pieces(call, dim, list(accumulate(known)))
     return call.refuse("which splits them unevenly") if found is None else found

@@ -5,13 +5,17 @@ when some are gone: a grid of channels that is transposed stays a grid.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from prunelab.graph.labels import Call, Channels, Count, Maps, leaves
+from prunelab.graph.operators.parts import by_index, narrow, split
 from prunelab.graph.operators.registry import OTHER_ORDER, keep_grid, rule, spread, thin, whole
+
+NEIGHBOURS = "which slides along them, so that their neighbours matter"
 
 
 @rule("permute")
@@ -20,12 +24,19 @@ def permute(call: Call) -> Tensor:
     return call.maps[0].labels.permute(dims if isinstance(dims, list | tuple) else call.args[1:])
 
 
-@rule("mT")
+@rule("T H")
+def reverse(call: Call) -> Tensor:
+    labels = call.maps[0].labels
+    return labels.permute(tuple(range(labels.ndim))[::-1])
+
+
+@rule("mT mH adjoint")
 def matrix_transpose(call: Call) -> Tensor:
     return call.maps[0].labels.transpose(-2, -1)
 
 
-@rule("transpose swapaxes swapdims movedim moveaxis t unsqueeze unsqueeze_")
+@rule("transpose swapaxes swapdims movedim moveaxis t unsqueeze")
+@rule("transpose_ swapaxes_ swapdims_ t_ unsqueeze_")
 def as_labels(call: Call) -> Tensor:
     """What is done with the tensor is done with its labels."""
     do = getattr(call.maps[0].labels, call.operator.removesuffix("_"))
@@ -53,6 +64,11 @@ def flatten(call: Call) -> Tensor:
     start, end = start % len(x.shape), end % len(x.shape)
     before, after = range(start), range(end + 1, len(x.shape))
     return _reshape(call, [*map(x.size, before), -1, *map(x.size, after)])
+
+
+@rule("ravel")
+def ravel(call: Call) -> Tensor:
+    return _reshape(call, [-1])
 
 
 @rule("view reshape", counts=True)
@@ -225,3 +241,66 @@ def channel_shuffle(call: Call) -> Tensor:
     grid = came.reshape(groups, -1)
     keep_grid(call, grid, 1)
     return spread(grid.t().reshape(-1), len(x.shape), 1)
+
+
+@rule(nn.Unfold, "unfold")
+def unfold(call: Call) -> Tensor:
+    """Each map becomes k × k maps beside one another, or a tensor's method adds a dimension."""
+    x, shape = call.maps[0], call.shapes[0]
+    if call.module is None and len(shape) > len(x.shape):  # the method, (dimension, size, step)
+        dim = call.argument(1, "dimension")
+        return call.refuse(NEIGHBOURS) if x.varies(dim) else x.labels.unsqueeze(-1)
+    came = x.along(-3)
+    if came is None:
+        return call.refuse(OTHER_ORDER)
+    return spread(came.repeat_interleave(shape[-2] // x.shape[-3]), len(shape), -2)
+
+
+@rule(nn.Fold, "fold")
+def fold(call: Call) -> Tensor:
+    """k × k maps beside one another become one."""
+    came = call.maps[0].along(-2)
+    if came is None:
+        return call.refuse(OTHER_ORDER)
+    shape = call.shapes[0]
+    grid = keep_grid(call, came.reshape(shape[-3], -1), 0)
+    return spread(grid.reshape(-1), len(shape), -3)
+
+
+@rule("view_as_real")
+def view_as_real(call: Call) -> Tensor:
+    return call.maps[0].labels.unsqueeze(-1)
+
+
+@rule("diagonal")
+def diagonal(call: Call) -> Tensor:
+    x = call.maps[0]
+    dims = call.argument(2, "dim1", 0), call.argument(3, "dim2", 1)
+    if any(x.varies(d) for d in dims):
+        return call.refuse("which picks some of them by their place")
+    return x.labels.diagonal(0, *dims)
+
+
+@rule("slice_scatter select_scatter")
+def write_part(call: Call) -> Tensor:
+    """A part of the places is written by another tensor."""
+    x, written = call.maps
+    dim = call.argument(2, "dim", 0)
+    if x.varies(dim):
+        return call.refuse("which writes to some of them by their place")
+    there = written.labels.unsqueeze(dim) if "select" in call.operator else written.labels
+    call.channels.tie(x.labels, there)
+    return torch.broadcast_tensors(x.labels, there)[0]
+
+
+@rule("hsplit vsplit dsplit")
+def split_along(call: Call) -> Tensor | list[Tensor]:
+    dim = ["vsplit", "hsplit", "dsplit"].index(call.operator)
+    how = call.args[1] if len(call.args) > 1 else next(iter(call.kwargs.values()))
+    dim = 0 if len(call.maps[0].shape) == 1 else dim
+    return split(replace(call, operator="tensor_split", args=(call.args[0], how, dim), kwargs={}))
+
+
+rule("unsafe_chunk unsafe_split split_with_sizes unsafe_split_with_sizes", counts=True)(split)
+rule("narrow_copy")(narrow)
+rule("index_fill index_fill_ scatter_ index_add_ index_copy_")(by_index)

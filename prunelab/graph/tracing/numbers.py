@@ -32,7 +32,7 @@ class Number:
         self.value, self.follower, self.make = value, follower, make
         self.inside = inside  # whether it depends on what is in the inputs, not on their shapes
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> type:  # what isinstance is told
         return type(self.value)
 
@@ -91,5 +91,5 @@ class Sizes(tuple[Any, ...]):
         some = super().__getitem__(index)
         return Sizes(some) if isinstance(index, slice) else some
 
-    def __add__(self, other: Any) -> "Sizes":  # type: ignore[override]
+    def __add__(self, other: Any) -> "Sizes":
         return Sizes(super().__add__(tuple(other)))

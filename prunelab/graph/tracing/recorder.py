@@ -16,10 +16,10 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from prunelab.graph.code import Unfollowed, explain
-from prunelab.graph.numbers import ARITHMETIC, Float, Int, Number, Sizes
 from prunelab.graph.operators import RULES
-from prunelab.graph.shapes import run_module
+from prunelab.graph.tracing.code import Unfollowed, explain
+from prunelab.graph.tracing.numbers import ARITHMETIC, Float, Int, Number, Sizes
+from prunelab.graph.tracing.shapes import run_module
 from prunelab.utils.modules import CONVS
 
 LAYERS = (*CONVS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from prunelab.graph.code import Unfollowed, explain
-from prunelab.graph.recorder import LayerCall, Opaque, Recorder
+from prunelab.graph.tracing.code import Unfollowed, explain
+from prunelab.graph.tracing.recorder import LayerCall, Opaque, Recorder
 
 # a recorder puts hooks into torch's classes
 _ONE_AT_A_TIME = threading.RLock()
