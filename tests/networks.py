@@ -8,7 +8,9 @@ import math
 
 import torch
 import torch.nn.functional as F
+import torch.nn.utils.prune as masks
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 
 class Plain(nn.Module):
@@ -237,6 +239,141 @@ class ByHand(nn.Module):
         return x * torch.sigmoid(self.mask(x)) + self.shift.view(1, -1, 1, 1)
 
 
+class Computed(nn.Module):
+    """A conv whose weight the code computes, or a depthwise one by numbers that are not trained."""
+
+    KINDS = ("standardised", "normed", "weight norm", "masked", "scaled", "blur", "repeated")
+
+    def __init__(self, c: int, n: int) -> None:
+        super().__init__()
+        self.kind = self.KINDS[n % 7]
+        self.out = c if self.kind in ("blur", "repeated") else (6, 8)[n % 2]
+        groups = math.gcd(math.gcd(c, self.out), 2) if n % 3 == 1 else 1
+        self.conv = nn.Conv2d(c, self.out, 3, padding=1, groups=groups)
+        self.gain = nn.Parameter(torch.ones(self.out, 1, 1, 1))
+        if self.kind == "weight norm":
+            parametrizations.weight_norm(self.conv)
+        elif self.kind == "masked":
+            masks.random_unstructured(self.conv, "weight", 0.3)
+        elif self.out == c and self.kind in ("blur", "repeated"):
+            self.conv = nn.Identity()
+            shape = (c, 1, 3, 3) if self.kind == "blur" else (1, 1, 3, 3)
+            self.register_buffer("kernel", torch.rand(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "blur":
+            return F.conv2d(x, self.kernel, padding=1, groups=x.shape[1])
+        if self.kind == "repeated":
+            kernel = self.kernel.repeat(x.shape[1], 1, 1, 1)
+            return F.conv2d(x, kernel, padding=1, groups=x.shape[1])
+        if self.kind in ("weight norm", "masked"):
+            return self.conv(x)
+        weight = self.conv.weight
+        if self.kind == "standardised":
+            spread, mean = torch.var_mean(weight, dim=(1, 2, 3), keepdim=True)
+            weight = self.gain * (weight - mean) / (spread + 0.1).sqrt()
+        elif self.kind == "normed":
+            flat = weight.reshape(1, self.conv.out_channels, -1)
+            gain = self.gain.view(-1)
+            weight = F.batch_norm(flat, None, None, gain, training=True).reshape_as(weight)
+        else:
+            weight = weight * 0.7
+        return self.conv._conv_forward(x, weight, self.conv.bias)
+
+
+class Sized(nn.Module):
+    """Numbers of channels kept as attributes, as detection networks have them."""
+
+    def __init__(self, c: int, n: int) -> None:
+        super().__init__()
+        self.width, self.out, self.n = 8, 8, n % 4
+        self.first, self.parts = (4, 4), [3, 5]
+        self.half = 4
+        self.conv, self.last = nn.Conv2d(c, 8, 1), nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        if x.shape[1] != self.width:
+            raise ValueError(f"{x.shape[1]} maps instead of {self.width}")
+        if self.n == 0:
+            a, b = x.split((self.half, self.half), 1)
+            x = torch.cat((F.relu(b), a), 1)
+        elif self.n == 1:
+            pieces = list(x.split(self.parts, dim=1))
+            x = torch.cat([pieces[i] * (i + 1) for i in range(len(pieces))], 1)
+        elif self.n == 2:
+            x = x.flatten(2).view(x.size(0), self.width, *x.shape[2:])
+        else:
+            x = torch.cat([x[:, self.half :], x[:, : self.half]], 1)
+        return self.last(x)
+
+
+class Assigned(nn.Module):
+    """Parts of a tensor that are written, in loops and lists."""
+
+    def __init__(self, c: int, n: int) -> None:
+        super().__init__()
+        self.out, self.n = c, n % 3
+        self.conv = nn.Conv2d(c, c, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x) + x
+        if self.n == 0:
+            z = torch.zeros_like(x)
+            z[:, :, 1:-1] = y[:, :, 1:-1]
+            return z + x
+        if self.n == 1:
+            half = x.shape[1] // 2
+            z = x.new_zeros(x.shape)
+            z[:, :half], z[:, half:] = y[:, half:], x[:, :half]
+            return z
+        seen = {"maps": [x, y]}
+        for scale in (0.5, 2.0):
+            seen["maps"].append(seen["maps"][-1] * scale + seen["maps"][0])
+        return torch.stack(seen["maps"]).sum(0)
+
+
+class Statistics(nn.Module):
+    """What is taken over all channels, by hand."""
+
+    def __init__(self, c: int, n: int) -> None:
+        super().__init__()
+        self.out, self.n = c, n % 5
+        self.scale, self.shift = nn.Parameter(torch.ones(c)), nn.Parameter(torch.zeros(c))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.n == 0:
+            mean = x.mean(1, keepdim=True)
+            spread = (x - mean).pow(2).mean(1, keepdim=True)
+            x = (x - mean) / torch.sqrt(spread + 1e-2)
+            return self.scale[:, None, None] * x + self.shift[:, None, None]
+        if self.n == 1:
+            return x * torch.sigmoid(x.mean(1, True) + x.amax(1, True))
+        if self.n == 2:
+            return x * x.softmax(dim=1)
+        if self.n == 3:
+            length = x.norm(p=2, dim=(2, 3), keepdim=True)
+            return x + x * length / (length.mean(dim=1, keepdim=True) + 1)
+        return F.normalize(x + 1, dim=1) * self.scale.view(1, -1, 1, 1)
+
+
+class Radix(nn.Module):
+    """Two paths, of which a softmax for each channel chooses."""
+
+    def __init__(self, c: int, n: int) -> None:
+        super().__init__()
+        self.out, self.radix = 6, 2
+        self.paths = nn.ModuleList(nn.Conv2d(c, 6, k, padding=k // 2) for k in (1, 3))
+        self.down, self.up = nn.Conv2d(6, 4, 1), nn.Conv2d(4, 12, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        paths = torch.stack([path(x) for path in self.paths], 1)
+        squeezed = paths.sum(1).mean((2, 3), keepdim=True)
+        chosen = self.up(F.relu(self.down(squeezed)))
+        chosen = chosen.view(x.size(0), self.radix, -1, 1, 1).softmax(dim=1)
+        return (paths * chosen).sum(1)
+
+
 BLOCKS = (
     Plain,
     Depthwise,
@@ -251,6 +388,11 @@ BLOCKS = (
     Gate,
     Pixels,
     ByHand,
+    Computed,
+    Sized,
+    Assigned,
+    Statistics,
+    Radix,
 )
 HEADS = ("mean", "flatten", "view", "conv")
 

@@ -94,7 +94,8 @@ class Propagation:
             args, kwargs = fx.node.map_aggregate((call.args, call.kwargs), self._as_weight)
             call = replace(call, args=args, kwargs=kwargs)
         labels = self._apply(rule, call)
-        inputs, origin = None, next((maps.origin for maps in call.maps if maps.origin), "")
+        inputs, first = None, next((maps for maps in call.maps if maps.origin), None)
+        origin = ("", None) if first is None else (first.origin, first.owner)
         if bare and any(maps.inputs is not None for maps in call.maps):
             args, kwargs = fx.node.map_aggregate((call.args, call.kwargs), self._only_inputs)
             again = replace(call, args=args, kwargs=kwargs, of_inputs=True)
@@ -243,7 +244,11 @@ def _as_torch_names(
 
 
 def _relabel(
-    value: Any, labels: Tensor, inputs: Tensor | None, bare: bool, origin: str = ""
+    value: Any,
+    labels: Tensor,
+    inputs: Tensor | None,
+    bare: bool,
+    origin: tuple[str, nn.Module | None] = ("", None),
 ) -> Any:
     if not isinstance(value, Tensor):
         return value
@@ -251,7 +256,8 @@ def _relabel(
         labels = labels.reshape(-1)[:1].reshape([1] * value.ndim)
     if inputs is not None and inputs.ndim != value.ndim:
         inputs = inputs.reshape(-1)[:1].reshape([1] * value.ndim)
-    return Maps(value.shape, labels, bare=bare, inputs=inputs, origin=origin)
+    name, owner = origin
+    return Maps(value.shape, labels, bare=bare, inputs=inputs, origin=name, owner=owner)
 
 
 def _number_of(value: Any) -> Any:

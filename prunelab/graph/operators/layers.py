@@ -45,6 +45,8 @@ def _find_layer(call: Call, weight: Maps, transposed: bool = False) -> str:
         name = layer_name(weight.source)
     elif _is_own(call, weight):
         name = call.within
+    elif _is_own_of(weight.owner, weight):  # of another layer, by the forward of its block
+        name = layer_name(weight.origin)
     known = call.channels.layers.get(name)
     other_way = known is not None and known.transposed != transposed
     return call.name if other_way else name
@@ -94,29 +96,34 @@ def _convolve(
 
 def _is_own(call: Call, weight: Any) -> bool:
     """Whether a computed weight is that of the layer whose forward makes the call."""
-    layer = isinstance(call.owner, nn.modules.conv._ConvNd | nn.Linear)
-    return layer and getattr(call.owner, "weight", weight).shape == weight.shape
+    return _is_own_of(call.owner, weight)
+
+
+def _is_own_of(owner: nn.Module | None, weight: Any) -> bool:
+    layer = isinstance(owner, nn.modules.conv._ConvNd | nn.Linear)
+    return layer and getattr(owner, "weight", weight).shape == weight.shape
 
 
 def _is_trained(call: Call, weight: Any) -> bool:
     """Whether a weight is made of parameters, or is numbers that stay as they are."""
     if call.module is not None:
         return True
-    return weight.source in call.channels.parameters or (
-        not weight.source and _is_own(call, weight)
-    )
+    if weight.source:
+        return weight.source in call.channels.parameters
+    return _is_own(call, weight) or _is_own_of(weight.owner, weight)
 
 
 def _holder(call: Call, weight: Any) -> nn.Module | None:
     """The module whose attributes count the channels of a function's weight."""
-    return weight.owner if weight.source else call.owner
+    return weight.owner if weight.source or not _is_own(call, weight) else call.owner
 
 
 def _weight_name(call: Call, layer: str, weight: Any) -> str:
     """The qualified name of a layer's weight; "" where none holds it."""
     if call.module is None and weight.source:
         return weight.source
-    return f"{layer}.weight" if call.module is not None or layer == call.within else ""
+    own = call.module is not None or layer == call.within or layer == layer_name(weight.origin)
+    return f"{layer}.weight" if own else ""
 
 
 def _slice(call: Call, layer: str, weight: Any, dim: int, labels: Tensor) -> None:
@@ -168,7 +175,8 @@ def _follow_width(call: Call, weight: Any, attribute: str, value: int, labels: T
     if call.module is not None:
         call.count(attribute, labels)
     elif getattr(_holder(call, weight), attribute, None) == value:
-        owner = weight.source.rpartition(".")[0] if weight.source else call.within
+        owner = layer_name(weight.source or weight.origin)
+        owner = call.within if not weight.source and _is_own(call, weight) else owner
         call.channels.count(owner, attribute, labels)
 
 

@@ -1,4 +1,4 @@
-"""Rules of recurrent layers, which read channels along the last dimension of a sequence."""
+"""Rules of layers for sequences, which read channels along the last dimension."""
 
 from torch import Tensor, nn
 
@@ -30,3 +30,8 @@ def _read(call: Call, weights: tuple[str, ...]) -> Tensor:
     call.count("input_size", came)
     call.channels.computed[call.name] = len(x.shape) - 1, came
     return call.channels.fix(hidden).reshape([1] * len(call.shapes[0]))
+
+
+@rule("conv_tbc")
+def convolve_sequence(call: Call) -> Tensor:
+    return call.refuse_all("whose weight has its filters last; nn.Conv1d has a rule")

@@ -15,6 +15,7 @@ from prunelab.graph.labels import Call, Channels, Count, Maps, leaves
 from prunelab.graph.operators.parts import by_index, narrow, split
 from prunelab.graph.operators.registry import OTHER_ORDER, keep_grid, rule, spread, thin, whole
 
+BY_LIST = "which picks or writes some of them by a list of places"
 NEIGHBOURS = "which slides along them, so that their neighbours matter"
 
 
@@ -119,10 +120,12 @@ def _reshape(call: Call, sizes: list[Any]) -> Tensor:
         return _refuse_counts(call, _say_fixed(sizes, varying, shape))
     labels = keep_grid(call, labels, may_shrink[0])
     for d in counted:
-        each = whole(call, sizes[d]) if sizes[d].optional else sizes[d].each
+        same = _same_mixture(call.channels, sizes[d].labels, x.labels)
+        by_parts = sizes[d].optional or not same
+        each = whole(call, sizes[d]) if by_parts else sizes[d].each
         if each is not None and len(each) == shape[d]:
             call.channels.tie(each, labels.reshape(-1))
-        elif not _same_mixture(call.channels, sizes[d].labels, x.labels):
+        elif not same:
             return _refuse_counts(call, "which reshapes them by the number of other maps")
     return thin(call.channels.root[labels])
 
@@ -281,6 +284,38 @@ def diagonal(call: Call) -> Tensor:
     return x.labels.diagonal(0, *dims)
 
 
+@rule("gather scatter scatter_ scatter_add scatter_add_ scatter_reduce scatter_reduce_")
+@rule("index_add index_add_ index_copy index_copy_ index_reduce index_reduce_ take_along_dim")
+def by_list(call: Call) -> Tensor:
+    """Places are read or written by a list; what lies along the channels meets one by one."""
+    x, dim = call.maps[0], call.argument(1, "dim")
+    dim = call.argument(2, "dim") if isinstance(dim, Maps) else dim  # take_along_dim
+    listed = [m for m in call.maps[1:] if len(m.shape) == len(x.shape)]
+    vectors = [m for m in call.maps[1:] if len(m.shape) != len(x.shape)]
+    if dim is None or any(m.varies(dim) for m in (x, *listed)):
+        return call.refuse(BY_LIST)
+    across = {d for m in (x, *listed) for d in range(len(x.shape)) if m.varies(d)}
+    fits = all(m.shape[d] == x.shape[d] for m in listed for d in across)
+    if not fits or any(m.labels.numel() > 1 for m in vectors):
+        return call.refuse(BY_LIST)
+    labels = x.labels
+    for m in listed:
+        call.channels.tie(labels, m.labels)
+        labels = torch.broadcast_tensors(labels, m.labels)[0]
+    return labels
+
+
+@rule("index_put index_put_ diagonal_scatter diag diag_embed diagflat trace fill_diagonal_")
+@rule("as_strided as_strided_ as_strided_scatter")
+def by_place(call: Call) -> Tensor:
+    return call.refuse("which picks or writes some of them by their place")
+
+
+@rule("sum_to_size")
+def sum_to_size(call: Call) -> Tensor:
+    return call.refuse("which sums them to fixed sizes; sum(dim, keepdim=True) has a rule")
+
+
 @rule("slice_scatter select_scatter")
 def write_part(call: Call) -> Tensor:
     """A part of the places is written by another tensor."""
@@ -301,6 +336,10 @@ def split_along(call: Call) -> Tensor | list[Tensor]:
     return split(replace(call, operator="tensor_split", args=(call.args[0], how, dim), kwargs={}))
 
 
-rule("unsafe_chunk unsafe_split split_with_sizes unsafe_split_with_sizes", counts=True)(split)
+@rule("unsafe_chunk unsafe_split split_with_sizes unsafe_split_with_sizes", counts=True)
+def split_otherwise(call: Call) -> Tensor | list[Tensor]:
+    return split(replace(call, operator="chunk" if "chunk" in call.operator else "split"))
+
+
 rule("narrow_copy")(narrow)
-rule("index_fill index_fill_ scatter_ index_add_ index_copy_")(by_index)
+rule("index_fill index_fill_")(by_index)
