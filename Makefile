@@ -50,8 +50,8 @@ fuzz: $(READY) ## prune N=10000 random networks and hold each against the oracle
 kills: $(READY) ## kill a run 20 times at random moments, and hold what it ends in against one that was left alone
 	PRUNELAB_KILLS=20 $(BIN)/python -m pytest -p no:nbval -s tests/experiments/test_killed.py
 
-coverage: $(READY) ## prune every convolutional network of torchvision, check it, and write data/coverage.csv
-	$(BIN)/python tests/graph/coverage.py
+coverage: $(READY) ## prune every network of torchvision (LIBRARIES="timm …": of those that are installed), check it, write data/coverage.csv
+	$(BIN)/python tests/graph/$(if $(LIBRARIES),libraries.py $(LIBRARIES),coverage.py)
 
 bench: $(READY) ## time us beside what one would otherwise use
 	$(BIN)/python tests/benchmarks

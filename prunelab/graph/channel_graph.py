@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from prunelab.graph.groups import FREE, Group, find_groups, find_stages, list_groups, say_role
 from prunelab.graph.history import find_history
 from prunelab.graph.labels import Channels, Layer
-from prunelab.graph.walk import walk
+from prunelab.graph.walk import WRAP, walk
 from prunelab.utils.checks import did_you_mean
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def trace(model: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> Chann
     """The channel graph of a model: its layers, which filters go together, which must stay and why.
 
     Args:
-        model: any nn.Module that torch.fx can trace. It is not changed: a copy that shares its
+        model: any nn.Module that runs. It is not changed: a copy that shares its
             tensors runs once, in evaluation mode, on the model's device (the meta device, too).
         example_input: a tensor, or a tuple of them, of the shape that forward takes, e.g.
             (1, 3, 32, 32).
@@ -275,7 +275,7 @@ def trace(model: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> Chann
     if not all(isinstance(x, Tensor) for x in inputs) or not inputs:
         raise ValueError(
             "example_input must be a tensor or a tuple of tensors, such as "
-            "torch.zeros(1, 3, 32, 32)"
+            f"torch.zeros(1, 3, 32, 32); got a {type(example_input).__name__}. {WRAP}"
         )
     if any(x.numel() == 0 for x in inputs):
         shape = tuple(inputs[0].shape)

@@ -101,7 +101,7 @@ class Channels:
         slices: {tensor: {dimension: label of each of its slices}}.
         counts: {(module, attribute, place): what it counts}.
         mixes: {operator that mixes channels: Mix}.
-        computed: {conv whose weight the code computes: (dimension of its input, labels)}.
+        computed: {what reads maps with more than one weight: (dimension of its input, labels)}.
         weights: {tensor that the code works on: labels of its filters, of its inputs}.
         lengths: {length of weight norm's vectors: (the vectors, dimension of the lengths)}.
         reasons: {label: why it must stay}.

@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 
 from prunelab.graph.labels import Call, Channels, Count, Maps, leaves
 from prunelab.graph.operators import KNOWS_COUNTS, KNOWS_PARAMETERS, Rule, find_rule, spread
-from prunelab.graph.tracing import ASIDE, LAYERS, LayerCall, Trace, first_line
+from prunelab.graph.tracing import ASIDE, LAYERS, WIDTHS, LayerCall, Trace, first_line
 
 # what may be done with a number of channels so that it still follows them
 COUNTING = (operator.mul, operator.floordiv, operator.getitem, operator.add)
@@ -110,10 +110,15 @@ class Propagation:
 
     def _apply(self, rule: Rule, call: Call) -> Any:
         try:
-            return rule(call)
+            labels = rule(call)
         except FAULTS as error:
             why = f"used in a way that its rule does not know ({first_line(error)})"
             return call.refuse_all(why)
+        several = labels if isinstance(labels, list) else [labels] * len(call.shapes)
+        for own, shape in zip(several, call.shapes, strict=False):
+            if own.ndim != len(shape) and own.numel() > 1:
+                return call.refuse_all(f"whose rule gives {own.ndim} dimensions of {len(shape)}")
+        return labels
 
     def _as_weight(self, maps: Any) -> Any:
         """A parameter or buffer that the code works on, with labels of its filters and inputs."""
@@ -160,7 +165,8 @@ class Propagation:
         module, _, attribute = name.rpartition(".")
         if not isinstance(value, int):
             entries = enumerate(value)
-            return [self._attribute_count(module, attribute, i, n) for i, n in entries]
+            count = self._attribute_count
+            return [count(module, attribute, i, n) if n in WIDTHS else n for i, n in entries]
         return self._attribute_count(module, attribute, None, value)
 
     def _attribute_count(self, module: str, attribute: str, place: int | None, value: int) -> Count:

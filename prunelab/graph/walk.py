@@ -12,6 +12,17 @@ from prunelab.graph.propagation import Propagation, note_layers
 from prunelab.graph.tracing import WhollyUnfollowed, first_line, reads_training, trace_forward
 from prunelab.utils.modules import copy_with, like_model
 
+WRAP = """A forward that takes something else (a dict, a list, keywords) needs a module around it:
+
+    class Wrapped(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, image):
+            return self.model({"image": image}, scale=1.0)  # as yours wants it
+"""
+
 
 def walk(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Channels, dict[str, Layer]]:
     """What a run of the model tells of its channels, and its layers in forward order.
@@ -72,9 +83,10 @@ def _told(model: nn.Module, inputs: tuple[Tensor, ...]) -> Iterator[None]:
         raise
     except Exception as error:
         given = ", ".join(str(tuple(x.shape)) for x in inputs)
-        raise ValueError(
-            f"{type(model).__name__} does not take an input of shape {given}: {first_line(error)}"
-        ) from error
+        words = f"{type(model).__name__} does not take an input of shape {given}"
+        lacks = isinstance(error, TypeError) and "missing" in str(error)
+        hint = f". {WRAP}" if lacks else ""
+        raise ValueError(f"{words}: {first_line(error)}{hint}") from error
 
 
 def _refuse_unknown(skeleton: nn.Module, channels: Channels) -> None:

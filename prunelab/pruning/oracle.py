@@ -135,7 +135,9 @@ class _SilencedRun(fx.Interpreter):
     def _fetch(self, n: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a node, what it works on in front."""
         args, kwargs = self.fetch_args_kwargs_from_env(n)
-        return (args, kwargs) if args else ((kwargs.pop("input"),), kwargs)
+        if args:
+            return args, kwargs
+        return (kwargs["input"],), {name: kwargs[name] for name in kwargs if name != "input"}
 
 
 def _norm_module(norm: Any, x: Tensor, dim: int, keep: Tensor) -> Tensor:

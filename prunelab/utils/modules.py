@@ -23,10 +23,11 @@ def copy_with(model: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module
         if isinstance(tensor, nn.Parameter):
             new = nn.Parameter(new, tensor.requires_grad)
         memo[id(tensor)] = new
-    for module in model.modules():  # a weight that a hook computes, which deepcopy refuses
-        for value in vars(module).values():
-            if isinstance(value, Tensor) and value.grad_fn is not None:
-                memo[id(value)] = value.detach().clone()
+    for module in model.modules():  # weights that a hook computes, which deepcopy refuses
+        for held in vars(module).values():
+            for value in held if isinstance(held, list | tuple) else [held]:
+                if isinstance(value, Tensor) and value.grad_fn is not None:
+                    memo[id(value)] = value.detach().clone()
     try:
         copied: nn.Module = copy.deepcopy(model, dict(memo))
     except TypeError:

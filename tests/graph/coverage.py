@@ -75,10 +75,20 @@ def build(name: str, device: str = "cpu") -> nn.Module:
         warnings.simplefilter("ignore")
         model = get_model(name, weights=None, **extra)
     model = model.to(device).double().eval()
+    if device != "meta":
+        draw(model)
+        calibrate(model, SIZES.get(name, 224 if name.startswith(ATTENTION) else 96))
+    for module in model.modules():
+        if isinstance(module, StochasticDepth | nn.Dropout | nn.Dropout2d):
+            module.p = 0.0
+    return model
+
+
+def draw(model: nn.Module) -> None:
+    """Weights and norms as if trained."""
     generator = torch.Generator().manual_seed(0)
-    for key, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if device == "meta" or not tensor.is_floating_point():
-            continue
+    statistics = [pair for pair in model.named_buffers() if "running_" in pair[0]]
+    for key, tensor in (*model.named_parameters(), *statistics):
         with torch.no_grad():
             if tensor.ndim > 1 and tensor.shape.count(1) < tensor.ndim - 1:
                 tensor.normal_(0, (2 / tensor[0].numel()) ** 0.5, generator=generator)
@@ -86,12 +96,6 @@ def build(name: str, device: str = "cpu") -> nn.Module:
                 tensor.normal_(0, 0.3, generator=generator)
             else:
                 tensor.uniform_(0.5, 1.5, generator=generator)
-    if device != "meta":
-        calibrate(model, SIZES.get(name, 224 if name.startswith(ATTENTION) else 96))
-    for module in model.modules():
-        if isinstance(module, StochasticDepth | nn.Dropout | nn.Dropout2d):
-            module.p = 0.0
-    return model
 
 
 def calibrate(model: nn.Module, size: int) -> None:
@@ -113,11 +117,18 @@ def calibrate(model: nn.Module, size: int) -> None:
 
 def outputs(model: nn.Module, x: Tensor) -> Tensor:
     """All that a network returns, in one row."""
-    out = model(x)
-    if isinstance(out, dict):
-        out = tuple(out.values())
-    parts = out if isinstance(out, tuple | list) else [out]
-    return torch.cat([part.flatten() for part in parts])
+    return torch.cat([part.flatten() for part in leaves(model(x))])
+
+
+def leaves(value: Any) -> list[Tensor]:
+    """The tensors that nested containers and data classes hold, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, tuple | list):
+        return [leaf for item in value for leaf in leaves(item)]
+    return leaves(vars(value)) if hasattr(value, "__dict__") else []
 
 
 class _Row(nn.Module):  # fvcore wants a tensor

@@ -32,7 +32,7 @@ What becomes of filters when their maps reach an operator of torch. Around each,
 - **{UNITS}**: filters go several at once, so that halves or groups stay equally wide.
 - **stays**: the filters cannot be removed, and the reason says why.
 
-A name is followed by what it does where that matters: *places* are the dimensions of an image or a sequence, *channels* are its maps. In-place methods (`relu_`), and the functions `torch.…` of a method's name, are in the row of the method.
+A name is followed by what it does where that matters: *places* are the dimensions of an image or a sequence, *channels* are its maps. Lazy modules are the others once they have run. In-place methods (`relu_`), and the functions `torch.…` of a method's name, are in the row of the method.
 """  # noqa: E501
 
 
@@ -123,7 +123,7 @@ def _prune_as_oracle(model: nn.Module, graph: Any, x: Tensor) -> nn.Module:
 
 def _shorten(reason: str) -> str:
     """A reason without the place in the tiny network."""
-    reason = re.sub(r"^its maps reach .*?(in Tiny\.forward|\(\w+\)), ", "", reason)
+    reason = re.sub(r"^its maps reach .*?(in Tiny\.forward|\([\w.]+\)), ", "", reason)
     return reason.replace(" in Tiny.forward", "").replace("|", "\\|")
 
 
@@ -141,7 +141,7 @@ def _sequence(module: nn.Module) -> Case:
 
 def _random(do: Callable[..., Any], dims: int = 2, **modules: nn.Module) -> Case:
     """What draws numbers by chance: its maps are followed, their values left out."""
-    return Case(lambda m, x: do(m, x) * 0 + x, dims, modules)
+    return Case(lambda m, x: do(m, x) * 0 + x, dims, modules, again=False)
 
 
 def _random_pool(do: Callable[..., Any], dims: int, **modules: nn.Module) -> Case:
@@ -512,14 +512,14 @@ def _sum(values: list[Any]) -> Tensor:
     return sum(tensors[1:], tensors[0])
 
 
-def _elementwise(name: str, prepare: Callable[..., Any]) -> Case:
+def _elementwise(name: str, prepare: Callable[..., Any], **modules: nn.Module) -> Case:
     """Every spelling of a method, on what `prepare` makes of the maps."""
 
     def do(m: Any, x: Tensor) -> Tensor:
         given = prepare(m, x)
         return _sum([spelled(*given) for spelled in _spellings(name)]) + x
 
-    return Case(do, 2, {"g": nn.Conv2d(8, 8, 1)}, again=False)
+    return Case(do, 2, modules, again=False)
 
 
 def _reduction(name: str, dim: Any, *args: Any) -> Case:
@@ -530,9 +530,11 @@ def _reduction(name: str, dim: Any, *args: Any) -> Case:
         if name == "count_nonzero":
             named.pop("keepdim", None)
         out = _sum([form(x, *args, **named) for form in _spellings(name, in_place=False)])
-        return {0: lambda: out.expand(2, 1), 3: lambda: out[:, None]}.get(out.ndim, lambda: out)()
+        if out.ndim == 3 and dim == 1:
+            return out[:, None]
+        return out if out.ndim else out.expand(2, 1)
 
-    return Case(do)
+    return Case(do, again=dim == 1)
 
 
 def _along(name: str, *args: Any) -> Case:
@@ -541,7 +543,9 @@ def _along(name: str, *args: Any) -> Case:
 
 def make_methods() -> dict[str, Case]:
     """Cases of torch.Tensor's methods, with torch's functions of the same names."""
-    cases = {name: Case(do, 2, {"g": nn.Conv2d(8, 8, 1)}) for name, do in OPERATORS.items()}
+    cases = {
+        name: Case(do, 2, {"g": nn.Conv2d(8, 8, 1)}, again=False) for name, do in OPERATORS.items()
+    }
     cases |= {name: _elementwise(name, lambda m, x: (0.8 * x + 0.1,)) for name in UNARY}
     cases |= {name: _elementwise(name, lambda m, x: (x + 1.1,)) for name in ABOVE_ONE}
     whole = lambda m, x: ((9 * x).long(),)  # noqa: E731
@@ -551,11 +555,11 @@ def make_methods() -> dict[str, Case]:
     }
     cases["chalf"] = Case(lambda m, x: x.chalf().cfloat())
     pair = lambda m, x: (x, m.g(x).sigmoid() + 0.1)  # noqa: E731
-    cases |= {name: _elementwise(name, pair) for name in BINARY}
+    cases |= {name: _elementwise(name, pair, g=nn.Conv2d(8, 8, 1)) for name in BINARY}
     wholes = lambda m, x: ((9 * x).long(), (5 * m.g(x).sigmoid()).long() + 1)  # noqa: E731
-    cases |= {name: _elementwise(name, wholes) for name in WHOLE_BINARY}
+    cases |= {name: _elementwise(name, wholes, g=nn.Conv2d(8, 8, 1)) for name in WHOLE_BINARY}
     three = lambda m, x: (x, m.g(x).sigmoid(), m.g(x).sigmoid() + 0.5)  # noqa: E731
-    cases |= {name: _elementwise(name, three) for name in TERNARY}
+    cases |= {name: _elementwise(name, three, g=nn.Conv2d(8, 8, 1)) for name in TERNARY}
     cases |= {
         name: _random(lambda m, x, n=name, args=args: getattr(x.clone(), n)(*args))
         for name, args in CHANCE.items()
@@ -616,7 +620,7 @@ def _make_other_methods() -> dict[str, Case]:
         "where": Case(
             lambda m, x: m.g(x).where(x > 0.5, x) + torch.where(x > 0.5, x, 0.0), 2, conv
         ),
-        "masked_fill": _elementwise("masked_fill", lambda m, x: (x, m.g(x) > 0, 0.5)),
+        "masked_fill": _elementwise("masked_fill", lambda m, x: (x, m.g(x) > 0, 0.5), **conv),
         "polygamma": Case(lambda m, x: torch.polygamma(1, x) + x.clone().polygamma_(1)),
         "mvlgamma": Case(lambda m, x: (x + 2).mvlgamma(2) + (x + 2).mvlgamma_(2)),
         "frexp": Case(lambda m, x: _sum([x.frexp()])),
@@ -673,7 +677,10 @@ def _make_other_methods() -> dict[str, Case]:
         "view": Case(lambda m, x: x.view(x.shape[0], x.shape[1], -1)),
         "view, to a fixed number": Case(lambda m, x: x.view(-1, 8, 64)),
         "view_as": Case(lambda m, x: x.flatten(2).view_as(x)),
-        "reshape": Case(lambda m, x: x.reshape(x.shape[0], 2, -1, 8, 8).sum(2)),
+        "reshape": Case(lambda m, x: x.reshape(x.shape[0], x.shape[1], -1)),
+        "reshape, into groups": Case(
+            lambda m, x: x.reshape(x.shape[0], 2, -1, 8, 8).transpose(1, 2).flatten(1, 2)
+        ),
         "reshape_as": Case(lambda m, x: x.flatten(2).reshape_as(x)),
         "ravel": Case(lambda m, x: x[0].ravel()[None].expand(2, -1)),
         "expand": Case(lambda m, x: x.mean(-1, True).expand(-1, -1, -1, 8)),
@@ -755,8 +762,8 @@ def _make_other_methods() -> dict[str, Case]:
         "masked_scatter": Case(lambda m, x: x.masked_scatter(x > 0.5, x)),
         "take": Case(lambda m, x: x.take(places)[None].expand(2, -1)),
         "put": Case(lambda m, x: x.put(places, places.double())),
-        "unique": Case(lambda m, x: x.unique()[None, :9].expand(2, -1)),
-        "unique_consecutive": Case(lambda m, x: x.unique_consecutive()[None, :9].expand(2, -1)),
+        "unique": Case(lambda m, x: x.unique().sum().expand(2, 1)),
+        "unique_consecutive": Case(lambda m, x: x.unique_consecutive().sum().expand(2, 1)),
         "nonzero": Case(lambda m, x: x.nonzero()[:9, :2]),
         "argwhere": Case(lambda m, x: x.argwhere()[:9, :2]),
         "histc": Case(lambda m, x: x.histc(5, 0, 1)[None].expand(2, -1)),
@@ -777,7 +784,7 @@ def _make_other_methods() -> dict[str, Case]:
         "istft": Case(
             lambda m, x: torch.istft(
                 torch.complex(*[x.flatten(0, 1)[:, :3]] * 2), 4, window=torch.ones(4).double()
-            ).reshape(x.shape[0], -1, 28),
+            ).reshape(x.shape[0], -1, 7),
         ),
         "matmul": Case(lambda m, x: x.matmul(x)),
         "bmm": Case(lambda m, x: x.bmm(x), 1),
@@ -875,6 +882,13 @@ def _response_norm(m: Any, x: Tensor) -> Tensor:
     x = x.permute(0, 2, 3, 1)
     length = torch.norm(x, p=2, dim=(1, 2), keepdim=True)
     return (x + x * (length / (length.mean(-1, keepdim=True) + 1e-6))).permute(0, 3, 1, 2)
+
+
+def _windows(m: Any, x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    parts = x.view(n, c, h // 4, 4, w // 4, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 16, c)
+    parts = m.g(parts).view(n, h // 4, w // 4, 4, 4, -1)
+    return parts.permute(0, 5, 1, 3, 2, 4).reshape(n, -1, h, w)
 
 
 def _drop_path(m: Any, x: Tensor) -> Tensor:
@@ -1017,6 +1031,29 @@ def make_forms() -> dict[str, Case]:
             lambda m, x: torch.fft.irfft2(torch.fft.rfft2(x) * 0.5, s=x.shape[2:])
         ),
         "spectra by fft over all dimensions": Case(lambda m, x: torch.fft.fftn(x).abs()),
+        "attention without weights (SimAM)": Case(
+            lambda m, x: (
+                x * ((x - x.mean((2, 3), True)) ** 2 / (x.var((2, 3), keepdim=True) + 1e-4))
+            )
+        ),
+        "coordinates beside (CoordConv)": Case(
+            lambda m, x: torch.cat(
+                [x, torch.linspace(-1, 1, 8).to(x).expand(x.shape[0], 1, 8, 8)], 1
+            )
+        ),
+        "tokens, a norm and a layer, and back (ViT)": Case(
+            lambda m, x: (
+                m.h(m.g(x.flatten(2).transpose(1, 2))).transpose(1, 2).unflatten(2, (8, 8))
+            ),
+            2,
+            {"g": nn.LayerNorm(8), "h": nn.Linear(8, 8)},
+        ),
+        "windows and back (Swin)": Case(_windows, 2, {"g": nn.Linear(8, 8)}),
+        "an LSTM over the columns (CRNN)": Case(
+            lambda m, x: m.g(x.mean(2).permute(2, 0, 1))[0].permute(1, 2, 0),
+            2,
+            {"g": nn.LSTM(8, 5, bidirectional=True)},
+        ),
         "einsum": Case(lambda m, x: torch.einsum("nchw,nchw->nch", x, x)),
     }
 
@@ -1047,7 +1084,9 @@ NO_MAPS = {  # what takes no maps: why, and patterns of names
     "helpers of torch's own code": (
         "Optional assert_int_or_pair boolean_dispatch handle_torch_function has_torch_function*"
     ),
-    "matrix products by scaled or grouped numbers, for language models": "scaled_* grouped_mm",
+    "matrix products by scaled or grouped numbers, for language models": (
+        "scaled_mm scaled_addmm* scaled_grouped_mm grouped_mm"
+    ),
     "linear algebra of matrices": (
         "cholesky* det eig geqrf inverse logdet lstsq lu lu_solve matrix_* orgqr ormqr pinverse qr "
         "slogdet solve svd symeig triangular_solve"
@@ -1066,8 +1105,9 @@ NO_MAPS = {  # what takes no maps: why, and patterns of names
         "backward register_hook register_post_accumulate_grad_hook reinforce retain_grad"
     ),
     "sparse, nested and quantised tensors": (
-        "*_indices indices values coalesce dense_dim sparse_* to_sparse* to_dense "
-        "resize_as_sparse_ slice_inverse smm sspaddmm to_padded_tensor dequantize int_repr q_*"
+        "ccol_indices col_indices crow_indices row_indices indices values coalesce dense_dim "
+        "sparse_* to_sparse* to_dense resize_as_sparse_ slice_inverse smm sspaddmm "
+        "to_padded_tensor dequantize int_repr q_*"
     ),
     "Python functions for each number, and indexing by another name": ("apply_ map_ map2_ index"),
 }

@@ -26,6 +26,6 @@ def test_every_name_of_torch_is_sorted():
     unsorted = table.find_unsorted(CASES)
     assert not unsorted, (
         f"torch has names that tests/graph/table.py does not know: {', '.join(unsorted)}. Give "
-        "each a case there (and a rule, if it treats every map by itself), or put it into NO_MAPS; then "
-        f"run `{table.COMMAND}`"
+        "each a case there (and a rule, if it treats every map by itself), or put it into NO_MAPS; "
+        f"then run `{table.COMMAND}`"
     )

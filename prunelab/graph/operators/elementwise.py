@@ -28,7 +28,7 @@ def _also_in_place(names: str) -> str:
 @rule(_also_in_place("sin cos tan asin acos atan sinh cosh asinh acosh atanh deg2rad rad2deg"))
 @rule(_also_in_place("arcsin arccos arctan arcsinh arccosh arctanh digamma polygamma mvlgamma"))
 @rule(_also_in_place("round floor ceil trunc fix frac logical_not bitwise_not conj_physical"))
-@rule("positive signbit frexp angle conj resolve_conj resolve_neg real imag invert view_as_complex")
+@rule("positive signbit frexp angle conj resolve_conj resolve_neg real imag invert")
 @rule("isfinite isinf isnan isneginf isposinf isreal")
 @rule("as_tensor contiguous clone detach detach_ to float double half bfloat16 int long short char")
 @rule("byte bool cfloat cdouble chalf cpu type type_as requires_grad_ data")

@@ -19,6 +19,22 @@ def conv(call: Call) -> Tensor:
     return _convolve(call, call.name, module.weight, bias, module.groups, module.transposed)
 
 
+@rule("torchvision.ops.deform_conv.DeformConv2d")
+def deform_conv(call: Call) -> Tensor:
+    module: Any = call.module
+    x, *shifts = call.maps
+    for maps in shifts:
+        why = f"its maps are offsets or masks of {call.where}, whose kernel fixes their number"
+        call.channels.refuse(maps.labels, why)
+    came = x.along(1)
+    if came is not None:  # as many offsets for each part of the channels
+        parts = shifts[0].shape[1] // (2 * module.weight[0, 0].numel())
+        keep_grid(call, came.reshape(parts, -1), 1)
+    bias = module.bias is not None
+    about = (call.name, module.weight, bias, module.groups, False)
+    return _convolve(replace(call, args=(x,), kwargs={}), *about)
+
+
 @rule("conv1d conv2d conv3d", counts=True, parameters=True)
 @rule("conv_transpose1d conv_transpose2d conv_transpose3d", counts=True, parameters=True)
 def functional_conv(call: Call) -> Tensor:
@@ -200,6 +216,9 @@ def _apply_linear(call: Call, name: str, weight: Any, bias: bool) -> Tensor:
     positions = out[:-1].numel() // channels.batch if len(out) > 1 else 1
     about = (positions, tuple(out[1:-1]), _weight_name(call, name, weight))
     channels.use(Layer(name, "", "linear", n_in, n_out, (), 1, bias, *about))
+    if x.labels.numel() > 1 and not x.varies(-1):  # along places, for each map by itself
+        channels.refuse(made, f"{name} works along places: what it makes are no maps")
+        return x.labels
     came = _read_channels(call, name, len(x.shape) - 1)
     _slice(call, name, weight, 0, made)
     if bias:

@@ -18,6 +18,7 @@ from prunelab.graph.labels import Call, Count, Maps
 from prunelab.graph.operators.elementwise import elementwise
 from prunelab.graph.operators.registry import keep_grid, rule, whole
 
+HOW = ("chunks", "split_size", "split_size_or_sections", "indices_or_sections", "split_sizes")
 BY_PLACE = "which picks some of them by their place"
 
 
@@ -35,7 +36,8 @@ def _pieces(call: Call, dim: int, ends: Sequence[Fraction]) -> list[Tensor] | No
 
 @rule("chunk split tensor_split", counts=True)
 def split(call: Call) -> Tensor | list[Tensor]:
-    x, how = call.maps[0], call.args[1] if len(call.args) > 1 else next(iter(call.kwargs.values()))
+    x, named = call.maps[0], [call.kwargs[name] for name in HOW if name in call.kwargs]
+    how = call.args[1] if len(call.args) > 1 else named[0]
     dim = call.argument(2, "dim", 0) % len(x.shape)
     pieces = len(call.shapes)
     if not x.varies(dim):
@@ -117,12 +119,10 @@ def narrow(call: Call) -> Tensor:
     return call.refuse(BY_PLACE) if x.varies(dim) else x.labels
 
 
-@rule("index_select take_along_dim gather index_add index_copy scatter")
+@rule("index_select")
 def by_index(call: Call) -> Tensor:
-    x = call.maps[0]
-    dim = call.argument(1, "dim")
-    dim = call.argument(2, "dim") if isinstance(dim, Maps) else dim  # take_along_dim
-    if dim is None or x.varies(dim):
+    x, dim = call.maps[0], call.argument(1, "dim")
+    if x.varies(dim):
         return call.refuse(BY_PLACE)
     return x.labels if len(call.maps) == 2 else call.refuse(BY_PLACE)
 

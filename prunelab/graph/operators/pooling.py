@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -163,9 +164,11 @@ def pick_by_value(call: Call) -> Tensor:
 def compare(call: Call) -> Tensor:
     """Two tensors become a number along a dimension."""
     joined = replace(call.maps[0], shape=call.shapes[0], labels=elementwise(call))
-    dim = -1
-    if "osine" in call.operator:
-        dim = call.module.dim if call.module is not None else call.argument(2, "dim", 1)  # type: ignore[assignment,union-attr]
+    dim: Any = -1
+    if isinstance(call.module, nn.CosineSimilarity):
+        dim = call.module.dim
+    elif call.module is None and call.operator == "cosine_similarity":
+        dim = call.argument(2, "dim", 1)
     dim %= joined.labels.ndim
     if joined.varies(dim):
         return call.refuse(MIXES)
@@ -195,10 +198,9 @@ def along_one(call: Call) -> Tensor | list[Tensor]:
     """Works along a dimension; along the channels', over those that are left."""
     x, name = call.maps[0], call.operator
     place = {"normalize": 2, "gumbel_softmax": 4}.get(name, 1)
-    if name == "Softmax2d":
-        dim = -3
-    else:
-        dim = call.argument(place, "dim") if call.module is None else call.module.dim
+    dim: Any = getattr(call.module, "dim", -3)  # Softmax2d has none
+    if call.module is None:
+        dim = call.argument(place, "dim")
     dim = _default_dim(call) if dim is None else dim
     dims = dim if isinstance(dim, tuple | list) else [dim]
     mixed = any(x.varies(d) for d in dims) and (name in IN_THEIR_ORDER or not call.mix())

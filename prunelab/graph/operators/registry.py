@@ -28,7 +28,8 @@ def rule(
     reason.
 
     Args:
-        targets: module classes, and names of functions and methods; a string may hold several.
+        targets: module classes (those of optional packages by their qualified names), and names of
+            functions and methods; a string may hold several.
         counts: the rule understands `Count` among the arguments, a number that follows the
             channels.
         parameters: the rule understands a bare weight of several dimensions among its inputs.
@@ -58,8 +59,18 @@ def rule(
 
 def find_rule(call: Call) -> Rule:
     """The rule of a call: that of its module's nearest class, or of its name."""
-    keys = type(call.module).__mro__ if call.module is not None else (call.operator,)
-    return next((RULES[key] for key in keys if key in RULES), no_rule)
+    if call.module is None:
+        return RULES.get(call.operator, no_rule)
+    return find_class_rule(type(call.module)) or no_rule
+
+
+def find_class_rule(kind: type) -> Rule | None:
+    """The rule of a module class, or of its nearest ancestor that has one."""
+    for own in kind.__mro__:
+        for key in (own, f"{own.__module__}.{own.__qualname__}"):
+            if key in RULES:
+                return RULES[key]
+    return None
 
 
 def no_rule(call: Call) -> Tensor:

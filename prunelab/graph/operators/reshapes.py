@@ -120,13 +120,12 @@ def _reshape(call: Call, sizes: list[Any]) -> Tensor:
         return _refuse_counts(call, _say_fixed(sizes, varying, shape))
     labels = keep_grid(call, labels, may_shrink[0])
     for d in counted:
-        same = _same_mixture(call.channels, sizes[d].labels, x.labels)
-        by_parts = sizes[d].optional or not same
-        each = whole(call, sizes[d]) if by_parts else sizes[d].each
-        if each is not None and len(each) == shape[d]:
-            call.channels.tie(each, labels.reshape(-1))
-        elif not same:
+        if _same_mixture(call.channels, sizes[d].labels, x.labels):
+            continue
+        each = whole(call, sizes[d])
+        if each is None or len(each) != shape[d]:
             return _refuse_counts(call, "which reshapes them by the number of other maps")
+        call.channels.tie(each, labels.reshape(-1))
     return thin(call.channels.root[labels])
 
 
@@ -273,6 +272,13 @@ def fold(call: Call) -> Tensor:
 @rule("view_as_real")
 def view_as_real(call: Call) -> Tensor:
     return call.maps[0].labels.unsqueeze(-1)
+
+
+@rule("view_as_complex")
+def view_as_complex(call: Call) -> Tensor:
+    x = call.maps[0]
+    why = "which makes one number of two of them"
+    return call.refuse(why) if x.varies(-1) else x.labels.squeeze(-1)
 
 
 @rule("diagonal")

@@ -6,12 +6,13 @@ about the model's code.
 """
 
 from prunelab.graph.tracing.code import first_line, reads_training
-from prunelab.graph.tracing.recorder import ASIDE, LAYERS, LayerCall
+from prunelab.graph.tracing.recorder import ASIDE, LAYERS, WIDTHS, LayerCall
 from prunelab.graph.tracing.tracer import Trace, WhollyUnfollowed, trace_forward
 
 __all__ = [
     "ASIDE",
     "LAYERS",
+    "WIDTHS",
     "LayerCall",
     "Trace",
     "WhollyUnfollowed",

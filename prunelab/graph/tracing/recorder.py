@@ -32,6 +32,7 @@ ASIDE = {
     *("is_tensor", "is_signed", "is_conj", "is_neg", "is_same_size", "__dir__", "is_shared"),
     *("has_names", "can_cast", "result_type", "is_grad_enabled", "is_autocast_enabled", "type"),
 }
+WIDTHS = range(2, 1 << 16)  # what may be a number of channels
 # numbers that are never of channels
 GEOMETRY = {"kernel_size", "stride", "padding", "dilation", "output_padding", "inplace"}
 NUMBERS = {"numel", "nelement", "len"}  # of a shape
@@ -85,6 +86,7 @@ class Recorder(TorchFunctionMode):
         self.within = [f"{type(root).__name__}.forward"]
         self.thread: int | None = None
         self.busy = False
+        self.unseen = ""  # an operator called out of sight; compiled code has words of its own
         self.plainly = False  # the numbers that modules have are given as they are
 
     # -- while it runs ---------------------------------------------------------------------------
@@ -193,14 +195,14 @@ class Recorder(TorchFunctionMode):
         target = f"{path}.{name}".removeprefix(".")
         if isinstance(value, int):
             node = lambda: self._attribute(target, value)  # noqa: E731
-            return self._number(value, node) if value > 1 else value
+            return self._number(value, node) if value in WIDTHS else value
 
         def entry(i: int) -> Any:
             def make() -> fx.Node:
                 args = self._attribute(target, value), i
                 return self._note("call_function", operator.getitem, args, {}, value[i])
 
-            return self._number(value[i], make) if value[i] > 1 else value[i]
+            return self._number(value[i], make) if value[i] in WIDTHS else value[i]
 
         plain = all(type(n) is int for n in value) and type(value) in (list, tuple)
         return type(value)(map(entry, range(len(value)))) if plain and value else value
@@ -271,6 +273,9 @@ class Recorder(TorchFunctionMode):
             except Exception as error:
                 self._forget(last)
                 self.nodes, self.attributes = dict(before[0]), dict(before[1])
+                unseen, self.unseen = self.unseen, ""
+                if unseen:
+                    raise Unfollowed(unseen) from error
                 again = not plainly and not before[2]
                 if isinstance(error, Unfollowed) or getattr(error, "raised_anyway", not again):
                     raise
@@ -399,9 +404,12 @@ class _Unseen(TorchDispatchMode):
         value = func(*args, **(kwargs or {}))
         if not self.recorder.listening:
             return value
+        if func is torch.ops.aten.lift_fresh.default:  # of what the code made of plain numbers
+            return value
         if func in SAME_TENSOR:
             return self.recorder.rename(args[0], value)
-        raise Unfollowed(f"{func} is called out of sight, by compiled code say")
+        self.recorder.unseen = f"{func} is called out of sight, by compiled code say"
+        raise Unfollowed(self.recorder.unseen)
 
 
 def _is_leaf(module: nn.Module) -> bool:
@@ -411,9 +419,18 @@ def _is_leaf(module: nn.Module) -> bool:
     """
     if "parametrizations" in module._modules or isinstance(vars(module).get("weight"), Tensor):
         return False
-    if isinstance(module, torch.jit.ScriptModule) or type(module) in RULES:
+    kind = type(module)
+    ruled = next((base for base in kind.__mro__ if base in RULES), None)
+    if isinstance(module, torch.jit.ScriptModule) or kind is ruled:
         return True
-    own = type(module).__module__.startswith(("torch.nn.modules", "torch.ao.nn"))
+    if ruled is not None and all(  # another name for it
+        getattr(kind, name, None) is getattr(ruled, name, None)
+        for name in ("forward", "_conv_forward")
+    ):
+        return True
+    if f"{kind.__module__}.{kind.__qualname__}" in RULES:
+        return True
+    own = kind.__module__.startswith(("torch.nn.modules", "torch.ao.nn"))
     return own and not isinstance(module, nn.Sequential)
 
 
