@@ -1,12 +1,13 @@
 """A model's forward as a graph of operators, from one run of it.
 
 tracer: `trace_forward` · recorder: notes each operator while the model runs · numbers: those of
-shapes and attributes, followed · shapes: what a layer gives, without running it · code: sentences
-about the model's code.
+shapes and attributes, followed · nests, spelling: arguments and calls as torch.fx has them ·
+shapes: what a layer gives, without running it · code: sentences about the model's code.
 """
 
 from prunelab.graph.tracing.code import first_line, reads_training
-from prunelab.graph.tracing.recorder import ASIDE, LAYERS, WIDTHS, LayerCall
+from prunelab.graph.tracing.recorder import LAYERS, WIDTHS, LayerCall
+from prunelab.graph.tracing.spelling import ASIDE
 from prunelab.graph.tracing.tracer import Trace, WhollyUnfollowed, trace_forward
 
 __all__ = [

@@ -18,26 +18,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunelab.graph.operators import RULES
 from prunelab.graph.tracing.code import Unfollowed, explain
-from prunelab.graph.tracing.numbers import ARITHMETIC, Float, Int, Number, Sizes
+from prunelab.graph.tracing.nests import leaves_of, outline, plain, replace_leaves
+from prunelab.graph.tracing.numbers import Float, Int, Number, Sizes
 from prunelab.graph.tracing.shapes import run_module
+from prunelab.graph.tracing.spelling import ASIDE, NUMBERS, spell
 from prunelab.utils.modules import CONVS
 
 LAYERS = (*CONVS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
-# what may be asked of a tensor without looking inside, and without a trace of it
-ASIDE = {
-    *("dim", "ndim", "ndimension", "element_size", "device", "dtype", "layout", "requires_grad"),
-    *("is_contiguous", "get_device", "is_cuda", "is_meta", "is_floating_point", "is_complex"),
-    *("is_leaf", "is_sparse", "is_quantized", "is_nested", "grad", "grad_fn", "names", "stride"),
-    *("storage_offset", "is_inference", "__repr__", "__format__", "is_cpu", "is_mps", "is_xla"),
-    *("is_tensor", "is_signed", "is_conj", "is_neg", "is_same_size", "__dir__", "is_shared"),
-    *("has_names", "can_cast", "result_type", "is_grad_enabled", "is_autocast_enabled", "type"),
-}
 WIDTHS = range(2, 1 << 16)  # what may be a number of channels
 # numbers that are never of channels
 GEOMETRY = {"kernel_size", "stride", "padding", "dilation", "output_padding", "inplace"}
-NUMBERS = {"numel", "nelement", "len"}  # of a shape
-OPERATORS = {"getitem", "setitem", "eq", "and", "or", "xor", "invert", "floordiv", "iadd", "isub"}
-OPERATORS |= {"imul", "ifloordiv", "imod", "iand", "ior", "ixor", "lshift", "rshift"}
 SAME_TENSOR = {torch.ops.aten.detach.default, torch.ops.aten.alias.default}
 LOOKS = "a branch on the values of a tensor"
 
@@ -132,7 +122,7 @@ class Recorder(TorchFunctionMode):
     def place(self, x: Tensor, name: str) -> Tensor:
         """An input of the model."""
         node = self.graph.placeholder(name)
-        self.values[node] = _outline(x)
+        self.values[node] = outline(x)
         self.inside.add(node)
         return self._keep(node, x)
 
@@ -143,14 +133,14 @@ class Recorder(TorchFunctionMode):
         if not self.listening:
             return func(*args, **kwargs)
         with self._quiet():
-            value = func(*_plain(args), **_plain(kwargs))
-        op, target, args = _spell(func, args)
+            value = func(*plain(args), **plain(kwargs))
+        op, target, args = spell(func, args)
         name = str(args[1]) if target is getattr else getattr(target, "__name__", target)
-        given = list(_leaves((args, kwargs)))
+        given = list(leaves_of((args, kwargs)))
         tensors = [leaf for leaf in given if isinstance(leaf, Tensor)]
         if name in ("shape", "size") and tensors:
             return self._follow_sizes(tensors[0], args, kwargs, value)
-        made = any(isinstance(leaf, Tensor) for leaf in _leaves(value))
+        made = any(isinstance(leaf, Tensor) for leaf in leaves_of(value))
         if (name in ASIDE and not made) or not (tensors or made):
             return value
         asks = not made and value is not None and name not in NUMBERS
@@ -185,7 +175,7 @@ class Recorder(TorchFunctionMode):
         if isinstance(value, tuple):
             return Sizes(self._number(n, size(d)) for d, n in enumerate(sizes))
         dim = args[1] if len(args) > 1 else kwargs["dim"]
-        return self._number(value, size(_plain(dim) % len(sizes)))
+        return self._number(value, size(plain(dim) % len(sizes)))
 
     def _follow_attribute(self, module: nn.Module, name: str, value: Any) -> Any:
         """A number that a module has, or several: of channels perhaps."""
@@ -211,7 +201,7 @@ class Recorder(TorchFunctionMode):
         """The result of an operation on numbers."""
         if not all(isinstance(arg, int | float) for arg in args):
             return NotImplemented
-        value = operation(*_plain(args))
+        value = operation(*plain(args))
         if not self.listening:
             return value
         inside = any(isinstance(arg, Number) and arg.inside for arg in args)
@@ -286,7 +276,7 @@ class Recorder(TorchFunctionMode):
     def _run_leaf(self, module: nn.Module, name: str, args: Any, kwargs: Any) -> Any:
         own = vars(module).pop("forward", None)
         with self._quiet():
-            value = run_module(module, _plain(args), _plain(kwargs))
+            value = run_module(module, plain(args), plain(kwargs))
         if own:
             vars(module)["forward"] = own
         return self._keep(self._note("call_module", name, args, kwargs, value), value)
@@ -309,7 +299,7 @@ class Recorder(TorchFunctionMode):
                     stack.callback(layer.register_forward_hook(hook).remove)
             stack.enter_context(self._quiet())
             try:
-                return module._call_impl(*_plain(args), **_plain(kwargs))
+                return module._call_impl(*plain(args), **plain(kwargs))
             except Exception as error:
                 error.raised_anyway = True  # type: ignore[attr-defined]
                 raise
@@ -319,18 +309,18 @@ class Recorder(TorchFunctionMode):
     def _note(
         self, op: str, target: Any, args: Any, kwargs: Any, value: Any, within: str = ""
     ) -> fx.Node:
-        args, kwargs = (_replace(given, self._argument) for given in (args, kwargs))
+        args, kwargs = (replace_leaves(given, self._argument) for given in (args, kwargs))
         node = self.graph.create_node(op, target, args, kwargs)
         node.meta["within"] = within or self.within[-1]
         if any(source in self.inside for source in node.all_input_nodes):
             self.inside.add(node)
         with self._quiet():
-            self.values[node] = _replace(value, _outline)
+            self.values[node] = replace_leaves(value, outline)
         return node
 
     def finish(self, value: Any) -> None:
         """Write down what the model returns."""
-        self.graph.output(_replace(value, self._argument, inside_objects=True))
+        self.graph.output(replace_leaves(value, self._argument, inside_objects=True))
 
     def _argument(self, value: Any) -> Any:
         if isinstance(value, Tensor):
@@ -370,7 +360,7 @@ class Recorder(TorchFunctionMode):
             self.nodes[id(value)] = node
         elif isinstance(value, tuple | list | dict):
             for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-                if any(isinstance(leaf, Tensor) for leaf in _leaves(item)):
+                if any(isinstance(leaf, Tensor) for leaf in leaves_of(item)):
                     part = self._note("call_function", operator.getitem, (node, key), {}, item)
                     self._keep(part, item)
         return value
@@ -432,71 +422,3 @@ def _is_leaf(module: nn.Module) -> bool:
         return True
     own = kind.__module__.startswith(("torch.nn.modules", "torch.ao.nn"))
     return own and not isinstance(module, nn.Sequential)
-
-
-def _spell(func: Any, args: tuple[Any, ...]) -> tuple[str, Any, tuple[Any, ...]]:
-    """A call as torch.fx would write it."""
-    name = getattr(func, "__name__", str(func))
-    if name == "__get__":  # x.T, say
-        return "call_function", getattr, (args[0], func.__self__.__name__)
-    if name == "__len__":
-        return "call_function", len, args
-    bare = name.strip("_")
-    if name.startswith("__") and bare in OPERATORS:
-        return "call_function", getattr(operator, f"{bare}_", getattr(operator, bare, None)), args
-    for spelled in (bare.removeprefix("r"), bare.removeprefix("r").replace("div", "truediv")):
-        if name.startswith("__r") and spelled in ARITHMETIC:
-            return "call_function", getattr(operator, spelled), args[::-1]
-    if getattr(Tensor, name, None) is func or getattr(func, "__module__", "") == "torch._tensor":
-        return "call_method", name, args
-    return "call_function", func, args
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    """What nested tuples, lists, dicts and slices hold, in order."""
-    if isinstance(value, Number):
-        yield value
-    elif isinstance(value, slice):
-        yield from (value.start, value.stop, value.step)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _leaves(item)
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _leaves(item)
-    else:
-        yield value
-
-
-def _replace(value: Any, change: Callable[[Any], Any], *, inside_objects: bool = False) -> Any:
-    """The same nest of tuples, lists, dicts and slices, with other leaves."""
-
-    def again(item: Any) -> Any:
-        return _replace(item, change, inside_objects=inside_objects)
-
-    if isinstance(value, Number | Tensor):
-        return change(value)
-    if isinstance(value, slice):
-        return slice(again(value.start), again(value.stop), again(value.step))
-    if isinstance(value, dict):
-        return {key: again(item) for key, item in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*map(again, value))
-    if isinstance(value, tuple):
-        return tuple(map(again, value))
-    if isinstance(value, list):
-        return list(map(again, value))
-    if inside_objects and not isinstance(value, type | nn.Module) and hasattr(value, "__dict__"):
-        return again(vars(value))
-    return change(value)
-
-
-def _plain(value: Any) -> Any:
-    return _replace(value, lambda leaf: leaf.value if isinstance(leaf, Number) else leaf)
-
-
-def _outline(value: Any) -> Any:
-    """What is remembered of a value: of a tensor, the shape."""
-    if isinstance(value, Tensor):
-        return torch.empty(value.shape, device="meta", dtype=value.dtype)
-    return value.value if isinstance(value, Number) else value

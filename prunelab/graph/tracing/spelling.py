@@ -1,0 +1,39 @@
+"""How torch.fx writes a call, and what a tensor may be asked without a trace of it."""
+
+import operator
+from typing import Any
+
+from torch import Tensor
+
+from prunelab.graph.tracing.numbers import ARITHMETIC
+
+# what may be asked of a tensor without looking inside, and without a trace of it
+ASIDE = {
+    *("dim", "ndim", "ndimension", "element_size", "device", "dtype", "layout", "requires_grad"),
+    *("is_contiguous", "get_device", "is_cuda", "is_meta", "is_floating_point", "is_complex"),
+    *("is_leaf", "is_sparse", "is_quantized", "is_nested", "grad", "grad_fn", "names", "stride"),
+    *("storage_offset", "is_inference", "__repr__", "__format__", "is_cpu", "is_mps", "is_xla"),
+    *("is_tensor", "is_signed", "is_conj", "is_neg", "is_same_size", "__dir__", "is_shared"),
+    *("has_names", "can_cast", "result_type", "is_grad_enabled", "is_autocast_enabled", "type"),
+}
+NUMBERS = {"numel", "nelement", "len"}  # of a shape
+OPERATORS = {"getitem", "setitem", "eq", "and", "or", "xor", "invert", "floordiv", "iadd", "isub"}
+OPERATORS |= {"imul", "ifloordiv", "imod", "iand", "ior", "ixor", "lshift", "rshift"}
+
+
+def spell(func: Any, args: tuple[Any, ...]) -> tuple[str, Any, tuple[Any, ...]]:
+    """A call as torch.fx would write it."""
+    name = getattr(func, "__name__", str(func))
+    if name == "__get__":  # x.T, say
+        return "call_function", getattr, (args[0], func.__self__.__name__)
+    if name == "__len__":
+        return "call_function", len, args
+    bare = name.strip("_")
+    if name.startswith("__") and bare in OPERATORS:
+        return "call_function", getattr(operator, f"{bare}_", getattr(operator, bare, None)), args
+    for spelled in (bare.removeprefix("r"), bare.removeprefix("r").replace("div", "truediv")):
+        if name.startswith("__r") and spelled in ARITHMETIC:
+            return "call_function", getattr(operator, spelled), args[::-1]
+    if getattr(Tensor, name, None) is func or getattr(func, "__module__", "") == "torch._tensor":
+        return "call_method", name, args
+    return "call_function", func, args
