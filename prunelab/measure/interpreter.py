@@ -14,6 +14,7 @@ from prunelab.utils.modules import CONVS, NORMS
 FRESH: set[Any] = {*CONVS, nn.ConvTranspose2d, F.conv2d, nn.Linear, F.linear}
 FRESH |= {*NORMS, nn.LayerNorm, nn.GroupNorm}
 FRESH |= {operator.add, operator.mul, operator.sub, torch.add, torch.mul, torch.cat}
+FRESH |= {"add", "mul", "sub", "div"}
 FRESH |= {nn.AvgPool2d, nn.AdaptiveAvgPool2d, F.avg_pool2d, F.adaptive_avg_pool2d}
 FRESH |= {nn.SiLU, nn.GELU, nn.Sigmoid, nn.Hardsigmoid, torch.sigmoid, F.gelu}
 # what writes to its first argument, besides methods and functions with a name that ends in _

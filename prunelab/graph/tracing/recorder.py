@@ -194,8 +194,9 @@ class Recorder(TorchFunctionMode):
 
             return self._number(value[i], make) if value[i] in WIDTHS else value[i]
 
-        plain = all(type(n) is int for n in value) and type(value) in (list, tuple)
-        return type(value)(map(entry, range(len(value)))) if plain and value else value
+        if not value or any(type(n) is not int for n in value):
+            return value
+        return type(value)(map(entry, range(len(value))))
 
     def compute(self, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """The result of an operation on numbers."""
