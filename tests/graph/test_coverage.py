@@ -48,11 +48,11 @@ def test_the_table_has_every_convolutional_network():
 ATTENTION = {  # a layer that can be pruned, and words of a reason why another cannot
     "vit_b_32": (
         "encoder.layers.encoder_layer_3.mlp.0",
-        "reshapes them to fixed sizes (2, 768, 49)",
+        "MultiheadAttention (encoder.layers.encoder_layer_0.self_attention)",
     ),
     "swin_t": (
         "features.3.1.mlp.0",
-        "shifted_window_attention in features.1.0.attn",
+        "works with the number of its maps (pow in features.1.0.attn)",
     ),
     "maxvit_t": (
         "blocks.0.layers.0.layers.MBconv.layers.conv_a.0",

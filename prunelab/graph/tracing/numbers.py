@@ -37,7 +37,7 @@ class Number:
         return type(self.value)
 
     def __format__(self, spec: str) -> str:
-        return format(self.follower.ask(type(self.value), self), spec)
+        return format(self.value, spec)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> float:
         return self.value
