@@ -57,6 +57,7 @@ CONTENTS = """
 """
 GUIDES = ["recipes", "networks", "measuring", "speed", "lab"]
 REFERENCE = ["docs/api", "CONTRIBUTING", "CHANGELOG", "data/README", "data/coverage"]
+REFERENCE += ["data/libraries", "docs/operators"]
 
 
 def add_contents(app: Sphinx, page: str, source: list[str]) -> None:

@@ -257,3 +257,30 @@ def test_a_view_of_maps_takes_the_usual_format():
     for branch, plan, logits in network.logits(X, branches):
         truth = prune(model, plans[names[branch]][plan], graph=graph) if branch >= 0 else model
         assert near(logits, truth(X))
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x):
+        spread, mean = torch.var_mean(self.weight, dim=(1, 2, 3), keepdim=True)
+        return self._conv_forward(x, (self.weight - mean) / (spread + 0.1).sqrt(), self.bias)
+
+
+def test_weights_that_the_code_computes():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 3, padding=1)),
+        nn.ReLU(),
+        Standardised(8, 8, 3, padding=1),
+        nn.Flatten(2),
+    )
+    check(Averaged(model).eval(), X)
+
+
+class Averaged(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.head = model, nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.model(x).mean(-1))
