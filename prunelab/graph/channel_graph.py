@@ -283,6 +283,11 @@ def trace(model: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> Chann
     channels, shapes = walk(model, inputs)
     if not any(layer.kind in ("conv", "shortcut") for layer in shapes.values()):
         name = type(model).__name__
+        if any(layer.kind == "filter" for layer in shapes.values()):
+            raise ValueError(
+                f"{name} has only convolutions by weights that its code computes or that are not "
+                "trained, so no norms decide which filters to prune"
+            )
         raise ValueError(f"{name} has no convolution, so there are no filters to prune")
     return ChannelGraph(model, inputs, channels, shapes)
 

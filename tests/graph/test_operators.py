@@ -206,6 +206,7 @@ FREE = {
     "response norm by hand": dict(
         do=lambda m, x: x / (x.norm(p=2, dim=(2, 3), keepdim=True).mean(1, keepdim=True) + 1)
     ),
+    "a slice of all": dict(do=lambda m, x: x[:, :8] + x[:, :100]),
     "flipped": dict(do=lambda m, x: x.flip(2, 1)),
     "a running sum of channels": dict(do=lambda m, x: x.cumsum(1)),
     "a mask of the places": dict(do=lambda m, x: x * torch.sigmoid(m.g(x)), g=nn.Conv2d(8, 1, 1)),

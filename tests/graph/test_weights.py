@@ -164,6 +164,11 @@ def test_a_kernel_that_is_not_trained_has_a_cost_but_no_parameters():
     }
 
 
+def test_a_network_of_kernels_that_are_not_trained_says_so():
+    with pytest.raises(ValueError, match="only convolutions by weights that its code computes"):
+        trace(Blur(lambda kernel, x: kernel.expand(x.shape[1], 1, 3, 3)).double(), X)
+
+
 def test_one_weight_in_two_operators():
     class TiedDecoder(nn.Module):
         def __init__(self):
