@@ -186,9 +186,8 @@ def most_memory(which):
 
 def test_memory_does_not_grow_with_ratios_and_layers():
     few, many = most_memory("few"), most_memory("many")
-    assert (
-        many < few + 150_000
-    )  # kB, which varies by 90 MB; 15 copies of conv_8 and its reader: 280 MB
+    # kB; it varies by 120 MB, and 15 copies of conv_8 and its reader would be 280 MB
+    assert many < few + 150_000
     assert many < 2_000_000
 
 
