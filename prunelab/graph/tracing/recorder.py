@@ -323,6 +323,11 @@ class Recorder(TorchFunctionMode):
         """Write down what the model returns."""
         self.graph.output(replace_leaves(value, self._argument, inside_objects=True))
 
+    def close(self) -> None:
+        """Let go of the run's tensors: the numbers that are left of it know the recorder."""
+        self.kept.clear()
+        self.nodes.clear()
+
     def _argument(self, value: Any) -> Any:
         if isinstance(value, Tensor):
             return self._node(value)

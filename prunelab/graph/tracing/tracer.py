@@ -57,6 +57,8 @@ def trace_forward(model: nn.Module, inputs: tuple[Tensor, ...]) -> Trace:
             calls: list[LayerCall] = []
             recorder.run_whole(model, "", inputs, {}, calls)
             raise WhollyUnfollowed(explain(error), calls) from error
+        finally:
+            recorder.close()
     traced = Trace(model, recorder.graph)
     traced.values, traced.opaque = recorder.values, recorder.opaque
     return traced
