@@ -1,10 +1,11 @@
 """Batch norms folded into the convolutions before them."""
 
 from collections import Counter
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from prunelab.graph import trace_forward
 from prunelab.utils.modules import CONVS, NORMS, copy_with, like_model
@@ -26,9 +27,9 @@ def fold_norms(model: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
         once = len(source.users) == uses[node.target] == uses[source.target] == 1
         conv, norm = (folded.get_submodule(str(n.target)) for n in (source, node))
         if once and _can_fold(conv, norm):
-            fused = fuse_conv_bn_eval(conv, norm)  # type: ignore[type-var,arg-type]
-            _replace_module(folded, str(source.target), fused)
-            _replace_module(folded, str(node.target), nn.Identity())
+            _fold(conv, norm)
+            owner, _, attribute = str(node.target).rpartition(".")
+            setattr(folded.get_submodule(owner), attribute, nn.Identity())
     return folded
 
 
@@ -38,6 +39,8 @@ def _can_fold(conv: nn.Module, norm: nn.Module) -> bool:
     return not any(m._forward_hooks or m._forward_pre_hooks for m in (conv, norm))
 
 
-def _replace_module(model: nn.Module, name: str, new: nn.Module) -> None:
-    owner, _, attribute = name.rpartition(".")
-    setattr(model.get_submodule(owner), attribute, new)
+def _fold(conv: Any, norm: Any) -> None:
+    """Give a convolution the weights that make the norm behind it needless."""
+    statistics = (norm.running_mean, norm.running_var, norm.eps)
+    own = (conv.weight, conv.bias, *statistics, norm.weight, norm.bias)
+    conv.weight, conv.bias = fuse_conv_bn_weights(*own)
