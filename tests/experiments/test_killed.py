@@ -18,7 +18,7 @@ import pandas as pd
 from prunelab import read_log
 
 TESTS = Path(__file__).parents[1]
-KILLS = int(os.environ.get("PRUNELAB_KILLS", "1"))
+KILLS = int(os.environ.get("PRUNELAB_KILLS", "2"))
 TIMES = ["seconds", "latency_ms"]
 SCRIPT = """
 import sys, torch
