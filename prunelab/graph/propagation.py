@@ -51,6 +51,10 @@ class Propagation:
             if isinstance(maps, Maps):
                 why = "the model returns its maps, so its user reads them"
                 self.channels.refuse(maps.labels, why)
+        for (owner, attribute, _), labels in self.channels.counts.items():
+            if (owner, attribute) in self.traced.plainly_read:
+                name = f"{owner}.{attribute}".removeprefix(".")
+                self.channels.refuse(labels, f"the model's code reads the number {name} by itself")
 
     def _beside(self, n: fx.Node, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tensors = [v for v in leaves(value) if isinstance(v, Tensor)]
@@ -196,6 +200,8 @@ class Propagation:
         elif isinstance(source, Maps) and name not in ASIDE:
             why = f"its maps reach {where}, which makes a value of them"
             self.channels.refuse(source.labels, why)
+            if source.source and source.is_wide:
+                self.channels.by_hand.setdefault(source.source, where)
         if n.target is len:
             return value
         if any(isinstance(leaf, Count) for leaf in _with_slices(args)):
@@ -212,7 +218,8 @@ class Propagation:
             if a.value == b.value and a.share == b.share and len(a.labels) == len(b.labels):
                 self.channels.tie(a.labels, b.labels)  # so they stay as equal as they are
                 return value
-        if operation is operator.mod and isinstance(args[0], Count) and value == 0:
+        whole = isinstance(args[0], Count) and args[0].share == 1
+        if operation is operator.mod and whole and value == 0:
             parts = _number_of(args[1])
             self.channels.tie_along(args[0].labels.reshape(parts, -1), [0], where)
             self._refuse_counts(counts[1:], where)

@@ -308,3 +308,47 @@ def test_a_plan_remembers_its_trace_but_no_model(monkeypatch):
     model.extra = nn.Identity()  # another network than that traced
     assert prune(model, plan).a.out_channels == 4
     assert not hasattr(prune(model, plan).pruning_plan, "_traced")
+
+
+class Reads(nn.Module):
+    """Its width is a number to the code of one, and followed in that of the other."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.width, self.how = 8, how
+
+    def forward(self, x):
+        if self.how == "values" and x.mean() > 1e6:
+            return -x
+        return x.flatten(2).view(len(x), self.width, *x.shape[2:])
+
+
+def test_a_number_that_some_code_reads_plainly_stays():
+    class Chooses(nn.Module):
+        def __init__(self, other):
+            super().__init__()
+            self.others = [other]  # not one of its modules
+
+        def forward(self, x):
+            return x.view(len(x), self.others[0].width, 8, 8) if x.mean() < 1e6 else -x
+
+    other = Reads("sizes")
+    model = Net(lambda m, x: m.h(m.b2(m.g(x))), g=other, h=Chooses(other), b2=nn.Conv2d(8, 8, 1))
+    graph = trace(model, X)
+    assert "reads the number g.width by itself" in graph.group_of("a").reason
+    holds(model, {"*": 0.5})
+
+
+def test_a_forward_that_was_put_in_place_is_followed():
+    model = Net(lambda m, x: x)
+    model.b.forward = lambda x: model.b._conv_forward(x.roll(1, 1), model.b.weight, model.b.bias)
+    assert "roll" in trace(model, X).group_of("a").reason
+
+
+def test_values_of_a_weight_that_the_code_takes():
+    model = Net(lambda m, x: x * float(len(m.a.weight.detach().tolist())))
+    assert not trace(model, X).group_of("a").prunable
+    model = Net(lambda m, x: x * sum(m.a.weight.flatten().tolist()))
+    assert not trace(model, X).group_of("a").prunable
+    model = Net(lambda m, x: x * float(m.a.weight.numpy().sum()))
+    assert "reads a.weight by itself, in numpy" in trace(model, X).group_of("a").reason

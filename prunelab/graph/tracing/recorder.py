@@ -55,6 +55,7 @@ class Recorder(TorchFunctionMode):
         graph: what was written.
         values: {node: what it gave, tensors as their shapes on the meta device}.
         opaque: {module taken as a whole: why, and its layers}.
+        plainly_read: (module, attribute) whose number some code got as it is.
     """
 
     def __init__(self, root: nn.Module) -> None:
@@ -63,6 +64,7 @@ class Recorder(TorchFunctionMode):
         self.graph = fx.Graph()
         self.values: dict[fx.Node, Any] = {}
         self.opaque: dict[str, Opaque] = {}
+        self.plainly_read: set[tuple[str, str]] = set()
         self.paths: dict[int, str] = {}
         for name, module in root.named_modules():
             self.paths.setdefault(id(module), name)
@@ -105,9 +107,12 @@ class Recorder(TorchFunctionMode):
 
         def getattribute(module: nn.Module, name: str) -> Any:
             value = object.__getattribute__(module, name)
-            if type(value) not in (int, list, tuple) or not self.listening or self.plainly:
+            if type(value) not in (int, list, tuple) or self.thread != threading.get_ident():
                 return value
-            return self._follow_attribute(module, name, value)
+            if self.plainly and id(module) in self.paths:
+                self.plainly_read.add((self.paths[id(module)], name))
+            followed = self.listening and not self.plainly
+            return self._follow_attribute(module, name, value) if followed else value
 
         self.thread = threading.get_ident()
         with ExitStack() as stack:
@@ -276,8 +281,10 @@ class Recorder(TorchFunctionMode):
 
     def _run_leaf(self, module: nn.Module, name: str, args: Any, kwargs: Any) -> Any:
         own = vars(module).pop("forward", None)
+        before, self.plainly = self.plainly, False  # a layer's own code knows its widths
         with self._quiet():
             value = run_module(module, plain(args), plain(kwargs))
+        self.plainly = before
         if own:
             vars(module)["forward"] = own
         return self._keep(self._note("call_module", name, args, kwargs, value), value)
@@ -299,6 +306,8 @@ class Recorder(TorchFunctionMode):
                     hook = note(f"{name}.{child}".strip("."))
                     stack.callback(layer.register_forward_hook(hook).remove)
             stack.enter_context(self._quiet())
+            before, self.plainly = self.plainly, True
+            stack.callback(setattr, self, "plainly", before)
             try:
                 return module._call_impl(*plain(args), **plain(kwargs))
             except Exception as error:
@@ -415,6 +424,8 @@ def _is_leaf(module: nn.Module) -> bool:
     """
     if "parametrizations" in module._modules or isinstance(vars(module).get("weight"), Tensor):
         return False
+    if "forward" in vars(module):  # one that was put in place of its class's
+        return False
     kind = type(module)
     ruled = next((base for base in kind.__mro__ if base in RULES), None)
     if isinstance(module, torch.jit.ScriptModule) or kind is ruled:
@@ -426,5 +437,5 @@ def _is_leaf(module: nn.Module) -> bool:
         return True
     if f"{kind.__module__}.{kind.__qualname__}" in RULES:
         return True
-    own = kind.__module__.startswith(("torch.nn.modules", "torch.ao.nn"))
+    own = kind.__module__.startswith("torch.nn.modules")
     return own and not isinstance(module, nn.Sequential)

@@ -14,7 +14,17 @@ ASIDE = {
     *("is_leaf", "is_sparse", "is_quantized", "is_nested", "grad", "grad_fn", "names", "stride"),
     *("storage_offset", "is_inference", "__repr__", "__format__", "is_cpu", "is_mps", "is_xla"),
     *("is_tensor", "is_signed", "is_conj", "is_neg", "is_same_size", "__dir__", "is_shared"),
-    *("has_names", "can_cast", "result_type", "is_grad_enabled", "is_autocast_enabled", "type"),
+    *(
+        "retain_grad",
+        "register_hook",
+        "record_stream",
+        "has_names",
+        "can_cast",
+        "result_type",
+        "is_grad_enabled",
+        "is_autocast_enabled",
+        "type",
+    ),
 }
 NUMBERS = {"numel", "nelement", "len"}  # of a shape
 OPERATORS = {"getitem", "setitem", "eq", "and", "or", "xor", "invert", "floordiv", "iadd", "isub"}

@@ -20,10 +20,12 @@ class Trace(fx.GraphModule):
     Attributes:
         values: {node: what it gave, tensors as their shapes on the meta device}.
         opaque: {module taken as a whole: why, and its layers}.
+        plainly_read: (module, attribute) whose number some code got as it is.
     """
 
     values: dict[fx.Node, Any]
     opaque: dict[str, Opaque]
+    plainly_read: set[tuple[str, str]]
 
 
 class WhollyUnfollowed(Unfollowed):
@@ -61,4 +63,5 @@ def trace_forward(model: nn.Module, inputs: tuple[Tensor, ...]) -> Trace:
             recorder.close()
     traced = Trace(model, recorder.graph)
     traced.values, traced.opaque = recorder.values, recorder.opaque
+    traced.plainly_read = recorder.plainly_read
     return traced
