@@ -332,9 +332,11 @@ class Call:
 
 
 def leaves(value: Any) -> list[Any]:
-    """What nested lists, tuples and dicts hold, in order."""
+    """What nested lists, tuples, dicts and slices hold, in order."""
     if isinstance(value, dict):
         value = list(value.values())
+    if isinstance(value, slice):
+        value = [value.start, value.stop, value.step]
     if not isinstance(value, list | tuple):
         return [value]
     return [leaf for item in value for leaf in leaves(item)]

@@ -89,7 +89,7 @@ class Propagation:
             labels = call.refuse(f"whose forward cannot be followed, {why}")
             return fx.node.map_aggregate(value, lambda v: _relabel(v, labels, None, bare))
         rule = find_rule(call)
-        counts = [c for c in _with_slices(call.args, call.kwargs) if isinstance(c, Count)]
+        counts = [c for c in leaves((call.args, call.kwargs)) if isinstance(c, Count)]
         if counts and rule not in KNOWS_COUNTS:
             self._refuse_counts(counts, call.where)
             args, kwargs = fx.node.map_aggregate((call.args, call.kwargs), _number_of)
@@ -204,13 +204,13 @@ class Propagation:
                 self.channels.by_hand.setdefault(source.source, where)
         if n.target is len:
             return value
-        if any(isinstance(leaf, Count) for leaf in _with_slices(args)):
+        if any(isinstance(leaf, Count) for leaf in leaves(args)):
             return self._calculate(n.target, value, args, where)
         return value
 
     def _calculate(self, operation: Any, value: Any, args: tuple[Any, ...], where: str) -> Any:
         """A number made of numbers; those that it does not follow must stay as they are."""
-        counts = [c for c in _with_slices(args) if isinstance(c, Count)]
+        counts = [c for c in leaves(args) if isinstance(c, Count)]
         if operation in COMPARISONS and any(arg in (0, 0.0) for arg in args):
             return value  # at least one is left always
         if operation in (operator.eq, operator.ne) and len(counts) == len(args) == 2:
@@ -275,13 +275,6 @@ def _relabel(
 
 def _number_of(value: Any) -> Any:
     return value.value if isinstance(value, Count) else value
-
-
-def _with_slices(*values: Any) -> list[Any]:
-    found = []
-    for leaf in leaves(values):
-        found += [leaf.start, leaf.stop, leaf.step] if isinstance(leaf, slice) else [leaf]
-    return found
 
 
 def note_layers(

@@ -1,8 +1,8 @@
 """A model's forward as a graph of operators, from one run of it.
 
 tracer: `trace_forward` · recorder: notes each operator while the model runs · numbers: those of
-shapes and attributes, followed · nests, spelling: arguments and calls as torch.fx has them ·
-shapes: what a layer gives, without running it · code: sentences about the model's code.
+shapes and attributes, followed · spelling: calls as torch.fx has them · shapes: what a layer gives,
+without running it · code: sentences about the model's code.
 """
 
 from prunelab.graph.tracing.code import first_line, reads_training

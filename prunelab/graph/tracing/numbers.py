@@ -81,6 +81,11 @@ for _kind in (Int, Float):
         setattr(_kind, f"__{_name}__", _asked(_ask))
 
 
+def plain(value: Any) -> Any:
+    """Arguments with numbers that are followed by nobody."""
+    return fx.node.map_aggregate(value, lambda v: v.value if isinstance(v, Number) else v)
+
+
 class Sizes(tuple[Any, ...]):
     """A shape as the model's code sees it: of numbers that are followed."""
 

@@ -16,10 +16,10 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from prunelab.graph.labels import leaves
 from prunelab.graph.operators import RULES
 from prunelab.graph.tracing.code import Unfollowed, explain
-from prunelab.graph.tracing.nests import leaves_of, outline, plain, replace_leaves
-from prunelab.graph.tracing.numbers import Float, Int, Number, Sizes
+from prunelab.graph.tracing.numbers import Float, Int, Number, Sizes, plain
 from prunelab.graph.tracing.shapes import run_module
 from prunelab.graph.tracing.spelling import ASIDE, NUMBERS, spell
 from prunelab.utils.modules import CONVS
@@ -127,7 +127,7 @@ class Recorder(TorchFunctionMode):
     def place(self, x: Tensor, name: str) -> Tensor:
         """An input of the model."""
         node = self.graph.placeholder(name)
-        self.values[node] = outline(x)
+        self.values[node] = _outline(x)
         self.inside.add(node)
         return self._keep(node, x)
 
@@ -141,11 +141,11 @@ class Recorder(TorchFunctionMode):
             value = func(*plain(args), **plain(kwargs))
         op, target, args = spell(func, args)
         name = str(args[1]) if target is getattr else getattr(target, "__name__", target)
-        given = list(leaves_of((args, kwargs)))
+        given = leaves((args, kwargs))
         tensors = [leaf for leaf in given if isinstance(leaf, Tensor)]
         if name in ("shape", "size") and tensors:
             return self._follow_sizes(tensors[0], args, kwargs, value)
-        made = any(isinstance(leaf, Tensor) for leaf in leaves_of(value))
+        made = any(isinstance(leaf, Tensor) for leaf in leaves(value))
         if (name in ASIDE and not made) or not (tensors or made):
             return value
         asks = not made and value is not None and name not in NUMBERS
@@ -319,18 +319,24 @@ class Recorder(TorchFunctionMode):
     def _note(
         self, op: str, target: Any, args: Any, kwargs: Any, value: Any, within: str = ""
     ) -> fx.Node:
-        args, kwargs = (replace_leaves(given, self._argument) for given in (args, kwargs))
+        args, kwargs = fx.node.map_aggregate((args, kwargs), self._argument)
         node = self.graph.create_node(op, target, args, kwargs)
         node.meta["within"] = within or self.within[-1]
         if any(source in self.inside for source in node.all_input_nodes):
             self.inside.add(node)
         with self._quiet():
-            self.values[node] = replace_leaves(value, outline)
+            self.values[node] = fx.node.map_aggregate(value, _outline)
         return node
 
     def finish(self, value: Any) -> None:
         """Write down what the model returns."""
-        self.graph.output(replace_leaves(value, self._argument, inside_objects=True))
+        self.graph.output(fx.node.map_aggregate(value, self._returned))
+
+    def _returned(self, value: Any) -> Any:
+        """A leaf of what comes out; of a data class, or another object, what it holds."""
+        if isinstance(value, Tensor | Number | nn.Module | type) or not hasattr(value, "__dict__"):
+            return self._argument(value)
+        return fx.node.map_aggregate(vars(value), self._returned)
 
     def close(self) -> None:
         """Let go of the run's tensors: the numbers that are left of it know the recorder."""
@@ -375,7 +381,7 @@ class Recorder(TorchFunctionMode):
             self.nodes[id(value)] = node
         elif isinstance(value, tuple | list | dict):
             for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-                if any(isinstance(leaf, Tensor) for leaf in leaves_of(item)):
+                if any(isinstance(leaf, Tensor) for leaf in leaves(item)):
                     part = self._note("call_function", operator.getitem, (node, key), {}, item)
                     self._keep(part, item)
         return value
@@ -439,3 +445,10 @@ def _is_leaf(module: nn.Module) -> bool:
         return True
     own = kind.__module__.startswith("torch.nn.modules")
     return own and not isinstance(module, nn.Sequential)
+
+
+def _outline(value: Any) -> Any:
+    """What is remembered of a value: of a tensor, the shape."""
+    if isinstance(value, Tensor):
+        return torch.empty(value.shape, device="meta", dtype=value.dtype)
+    return value.value if isinstance(value, Number) else value
