@@ -2,7 +2,7 @@
 
 channel_graph: `trace` and its result · groups · walk: one run of a model · tracing: that run as a
 graph of operators · propagation: labels (labels) of channels, through it · operators: one rule
-each · numbering · history.
+each, for what calls says · numbering · history.
 """
 
 from prunelab.graph.channel_graph import ChannelGraph, trace

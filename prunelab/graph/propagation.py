@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from prunelab.graph.labels import Call, Channels, Count, Maps, leaves
+from prunelab.graph.calls import Call, Maps, leaves
+from prunelab.graph.labels import Channels, Count
 from prunelab.graph.operators import KNOWS_COUNTS, KNOWS_PARAMETERS, Rule, find_rule, spread
 from prunelab.graph.tracing import ASIDE, LAYERS, WIDTHS, LayerCall, Trace, first_line
 

@@ -23,8 +23,8 @@ def prune(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None = N
     Args:
         model: the network; it is left untouched.
         plan: of `make_plan`.
-        graph: the trace of `model`. By default that from which the plan was made, or where the
-            model is not that one or was changed since, a new one.
+        graph: the trace of `model`. By default that from which the plan was made; a new one where
+            the model is another, or its modules or their shapes were changed since.
 
     Returns:
         A plain nn.Module of the same class.

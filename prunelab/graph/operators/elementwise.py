@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prunelab.graph.labels import Call, Count, Maps
+from prunelab.graph.calls import Call, Maps
+from prunelab.graph.labels import Count
 from prunelab.graph.operators.registry import OTHER_ORDER, no_rule, rule, spread
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from prunelab.graph.labels import Call
+from prunelab.graph.calls import Call
 from prunelab.graph.operators.registry import OTHER_ORDER, rule, spread
 
 

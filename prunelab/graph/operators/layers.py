@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from prunelab.graph.labels import Call, Count, Layer
+from prunelab.graph.calls import Call
+from prunelab.graph.labels import Count, Layer
 from prunelab.graph.operators.registry import OTHER_ORDER, keep_grid, rule, spread
 
 

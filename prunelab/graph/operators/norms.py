@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from prunelab.graph.labels import Call, Count, Mix
+from prunelab.graph.calls import Call
+from prunelab.graph.labels import Count, Mix
 from prunelab.graph.operators.registry import OTHER_ORDER, keep_grid, rule, spread
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from prunelab.graph.labels import Call, Count, Maps
+from prunelab.graph.calls import Call, Maps
+from prunelab.graph.labels import Count
 from prunelab.graph.operators.elementwise import elementwise
 from prunelab.graph.operators.registry import keep_grid, rule, whole
 

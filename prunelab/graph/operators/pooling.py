@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from prunelab.graph.labels import Call, Count
+from prunelab.graph.calls import Call
+from prunelab.graph.labels import Count
 from prunelab.graph.operators.elementwise import elementwise
 from prunelab.graph.operators.registry import MIXES, rule
 

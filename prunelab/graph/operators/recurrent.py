@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from prunelab.graph.labels import Call
+from prunelab.graph.calls import Call
 from prunelab.graph.operators.registry import OTHER_ORDER, rule
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prunelab.graph.labels import Call, Count
+from prunelab.graph.calls import Call
+from prunelab.graph.labels import Count
 
 Rule = Callable[[Call], Any]  # labels of the tensor that comes out, or a list of labels for several
 RULES: dict[type | str, Rule] = {}

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunelab.graph.labels import Call, Channels, Count, Maps, leaves
+from prunelab.graph.calls import Call, Maps, leaves
+from prunelab.graph.labels import Channels, Count
 from prunelab.graph.operators.parts import by_index, narrow, split
 from prunelab.graph.operators.registry import OTHER_ORDER, keep_grid, rule, spread, thin, whole
 

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from prunelab.graph.labels import leaves
+from prunelab.graph.calls import leaves
 from prunelab.graph.operators import RULES
 from prunelab.graph.tracing.code import Unfollowed, explain
 from prunelab.graph.tracing.numbers import Float, Int, Number, Sizes, plain
