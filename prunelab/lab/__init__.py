@@ -1,7 +1,7 @@
 """Knobs: pick layers and ratios, see at once what would go and what it costs, try it, keep it.
 
 The widget is layout over the library: `state` holds the choice, `knobs` and `sliders` are the left
-side, `views` and `measured` the tabs, `actions` what is below, `jobs` the threads of long work,
+side, `tabs` the right, `actions` what is below, `jobs` the threads of long work,
 `live` charts that move, `export` the recipe and the code.
 """
 

@@ -194,6 +194,10 @@ class State(traitlets.HasTraits):
             return False
         return self.graph.group_of(key).leader in leaders
 
+    def toggle(self, layer: str, number: int) -> None:
+        """Let a filter, by its original number, go or stay by hand, whatever its score."""
+        raise NotImplementedError
+
     def ratio_of(self, key: str) -> float:
         """What a stage or layer stands at, whichever key says so."""
         if key in self.graph.stages:

@@ -13,9 +13,8 @@ from torch import nn
 from prunelab.data import DataSplits
 from prunelab.lab.actions import Actions
 from prunelab.lab.knobs import Knobs
-from prunelab.lab.measured import Sensitivity, Time
 from prunelab.lab.state import State, open_network
-from prunelab.lab.views import Cost, Coupling, Norms, View
+from prunelab.lab.tabs import Cost, Coupling, Norms, Sensitivity, Time, View
 from prunelab.pruning import PruningPlan
 
 

@@ -23,7 +23,7 @@ from prunelab.lab import Lab
 from prunelab.lab.export import code_text, recipe_text, save_recipe
 from prunelab.lab.jobs import Job
 from prunelab.lab.live import live, move, table
-from prunelab.lab.measured import take_point
+from prunelab.lab.tabs.sensitivity import take_point
 from prunelab.lab.state import State, open_network
 
 

@@ -1,0 +1,75 @@
+"""What every tab is: drawn when it is looked at, and brought up to date then."""
+
+import ipywidgets as widgets
+
+from prunelab.lab.state import State
+
+
+class View(widgets.VBox):
+    """A tab: `build` for another network, `refresh` for another plan or layer.
+
+    Both happen only when it is looked at.
+    """
+
+    title = ""
+
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        self.state, self._seen, self._stale, self._old = state, False, True, True
+        state.observe(self._network_changed, "network")
+        state.observe(self._plan_changed, ["plan", "layer", "measured"])
+
+    def look(self, seen: bool) -> None:
+        """Whether it is looked at; then it is brought up to date."""
+        self._seen = seen
+        self._catch_up()
+
+    def _network_changed(self, _: object) -> None:
+        self._stale = self._old = True
+        self._catch_up()
+
+    def _plan_changed(self, _: object) -> None:
+        self._old = True
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        if self._seen and self._stale:
+            self._stale = False
+            self.build()
+        if self._seen and self._old:
+            self._old = False
+            self.refresh()
+
+    def build(self) -> None:
+        """Make what this network needs."""
+
+    def refresh(self) -> None:
+        """Show the plan and the layer at hand."""
+
+
+class LayerPicker(widgets.Dropdown):
+    """Which layer is looked at."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__(
+            description="layer", layout={"width": "420px"}, style={"description_width": "50px"}
+        )
+        self.state, self._building = state, False
+        self.observe(lambda change: self._pick(change["new"]), "value")
+
+    def _pick(self, name: str | None) -> None:
+        if name and not self._building:
+            self.state.layer = name
+
+    def build(self) -> None:
+        """Offer the layers of this network."""
+        shapes = self.state.graph.shapes
+        self._building = True  # new options come with a value of their own
+        names = self.state.graph.scored
+        self.options = [(f"{shapes[name].paper_name} · {name}", name) for name in names]
+        self._building = False
+        self.value = self.state.layer
+
+    def refresh(self) -> None:
+        """Show the one that the state says."""
+        self.value = self.state.layer
