@@ -9,8 +9,8 @@ from small import shake
 from torch import nn
 
 from prunelab import load_model, make_plan, prune, trace
-from prunelab.measure.folding import fold_norms
 from prunelab.measure.prefix import PrefixSharing
+from prunelab.measure.prefix.folding import fold_norms
 
 X = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from prunelab import load_model, trace
 from prunelab.measure.prefix import PrefixSharing
-from prunelab.measure.winograd import WinogradConv, suits_winograd
+from prunelab.measure.prefix.winograd import WinogradConv, suits_winograd
 
 
 @pytest.mark.parametrize("size", [2, 4, 8])

@@ -13,9 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from prunelab.graph import ChannelGraph, Group, trace, trace_forward
-from prunelab.measure.folding import fold_norms
-from prunelab.measure.interpreter import PartialRun, Values, count_writes, select_maps, stack_runs
-from prunelab.measure.winograd import WinogradConv, suits_winograd
+from prunelab.measure.prefix.folding import fold_norms
+from prunelab.measure.prefix.interpreter import (
+    PartialRun,
+    Values,
+    count_writes,
+    select_maps,
+    stack_runs,
+)
+from prunelab.measure.prefix.winograd import WinogradConv, suits_winograd
 from prunelab.pruning import PruningPlan, keep_slices, prune, set_count
 from prunelab.utils.modules import CONVS, NORMS, copy_with, like_model
 
