@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from prunelab.pruning import check_ratio
 from prunelab.training import RETRAINING, TrainSettings
@@ -47,6 +56,9 @@ class PruneRecipe(_Section):
     order: str = "smallest"
     rounding: str = "ceil"
     align: int = 1
+    # filters that stay or go by hand, in any schedule at its first step
+    keep: dict[str, tuple[int, ...]] = {}
+    drop: dict[str, tuple[int, ...]] = {}
     # what goes before a retraining
     schedule: Literal["once", "layer by layer", "filter by filter", "rounds"] = "once"
     # for the last of these: the ratios are reached in as many equal steps
@@ -68,6 +80,11 @@ class PruneRecipe(_Section):
                 f"got schedule {self.schedule!r} and rounds {self.rounds}"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_picks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without picks where there are none, as runs were noted before these existed."""
+        return {k: v for k, v in dump(self).items() if v or k not in ("keep", "drop")}
 
     @property
     def all_ratios(self) -> dict[str, float]:

@@ -26,7 +26,8 @@ def plan_by_recipe(
     recipe: PruneRecipe, ratios: dict[str, float], graph: ChannelGraph, data: DataSplits, seed: int
 ) -> PruningPlan:
     """The plan for these ratios; all else is the recipe's."""
-    how = recipe.model_dump(include={"criterion", "strategy", "order", "rounding", "align"})
+    names = {"criterion", "strategy", "order", "rounding", "align", "keep", "drop"}
+    how = recipe.model_dump(include=names)
     return make_plan(graph, ratios, data=data, seed=seed, **how)
 
 

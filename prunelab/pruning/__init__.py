@@ -1,11 +1,18 @@
 """Which filters go, and taking them out.
 
-criteria: scores · selection: from ratios to a plan · plan: plain data · schedule · surgery: smaller
-models · optimizer: their momentum · oracle: what they must compute · cost · ranking · files.
+criteria: scores · selection: from ratios to a plan · hand: picks by hand · plan: plain data ·
+schedule · surgery: smaller models · optimizer: their momentum · oracle: what they must compute ·
+cost · ranking · files.
 """
 
 from prunelab.pruning.cost import measure_cost, measure_memory, total_cost, widths_after
-from prunelab.pruning.criteria import CRITERIA, IMAGE_CRITERIA, score_filters
+from prunelab.pruning.criteria import (
+    CRITERIA,
+    IMAGE_CRITERIA,
+    MAP_STATISTICS,
+    score_filters,
+    score_statistics,
+)
 from prunelab.pruning.files import load_pruned, save_pruned
 from prunelab.pruning.optimizer import check_optimizer, prune_optimizer
 from prunelab.pruning.oracle import compare_with_silenced, mask, silence
@@ -25,6 +32,7 @@ from prunelab.pruning.surgery import keep_slices, prune, set_count
 __all__ = [
     "CRITERIA",
     "IMAGE_CRITERIA",
+    "MAP_STATISTICS",
     "ORDERS",
     "ROUNDINGS",
     "STRATEGIES",
@@ -47,6 +55,7 @@ __all__ = [
     "resolve_ratios",
     "save_pruned",
     "score_filters",
+    "score_statistics",
     "set_count",
     "silence",
     "total_cost",

@@ -1,6 +1,6 @@
 """How filters are scored: a small score says that the filter matters little."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,11 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunelab.data import DataSplits, FileSplit, Split
+from prunelab.data import DataSplits, FileSplit, Split, pick_batch_size
 from prunelab.graph import ChannelGraph
 from prunelab.utils.checks import check_choice
+from prunelab.utils.progress import Report
 
-BATCH = 250  # images at once: bounds the memory, changes no score but Taylor's
+BATCH = 250  # images that are summed up at once; the number changes no score but Taylor's
+PIECE = 2**16  # numbers of maps that are float64 at once: large ones would scatter the heap
 
 
 def l1(weight: Tensor) -> Tensor:
@@ -37,14 +39,18 @@ def fpgm(weight: Tensor) -> Tensor:
     return torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist").sum(1)
 
 
+def _norm(maps: Tensor) -> Tensor:
+    return maps.square().sum(2).sqrt()
+
+
 # statistics of one feature map before batch norm and ReLU (Li et al. 2017, §4.5, Fig. 9):
 # (images, filters, pixels) -> (images, filters); over the images, the name's mean or variance
 MAP_STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean_mean": lambda maps: maps.mean(2),
     "mean_std": lambda maps: maps.std(2, correction=0),
     "mean_l1": lambda maps: maps.abs().sum(2),
-    "mean_l2": lambda maps: maps.square().sum(2).sqrt(),
-    "var_l2": lambda maps: maps.square().sum(2).sqrt(),
+    "mean_l2": _norm,
+    "var_l2": _norm,
 }
 WEIGHT_CRITERIA: dict[str, Callable[[Tensor], Tensor]] = {"l1": l1, "l2": l2, "fpgm": fpgm}
 IMAGE_CRITERIA = (*MAP_STATISTICS, "taylor")
@@ -59,6 +65,7 @@ def score_filters(
     images: int | None = None,
     layers: Sequence[str] | None = None,
     seed: int = 0,
+    on_progress: Report | None = None,
 ) -> dict[str, Tensor]:
     """How much each filter matters, by a criterion: a small score says little.
 
@@ -74,6 +81,7 @@ def score_filters(
         images: how many of them, picked by seed; None means all.
         layers: only these; None: every conv, and what else leads a group.
         seed: which images.
+        on_progress: called with (images done, images in all) after each batch of images.
 
     Returns:
         ``{layer: scores (filters,)}``, in forward order.
@@ -93,9 +101,39 @@ def score_filters(
         )
     split = getattr(data, "train", data)
     with _evaluating(graph.model):
+        batches = _pick_batches(split, images, seed, on_progress)
         if criterion == "taylor":
-            return _score_taylor(graph, names, split, images, seed)
-        return _score_maps(graph, names, criterion, split, images, seed)
+            return _score_taylor(graph, names, batches)
+        return _score_maps(graph, names, [criterion], batches)[criterion]
+
+
+def score_statistics(
+    graph: ChannelGraph,
+    data: DataSplits | Split | FileSplit,
+    *,
+    images: int | None = None,
+    seed: int = 0,
+    on_progress: Report | None = None,
+) -> dict[str, dict[str, Tensor]]:
+    """The scores of all criteria of maps, `mean_mean` … `var_l2`, in one pass over the images.
+
+    Args:
+        graph: of `trace`.
+        data: as in `score_filters`.
+        images: likewise.
+        seed: likewise.
+        on_progress: likewise.
+
+    Returns:
+        ``{criterion: {layer: scores (filters,)}}``: what `score_filters` gives for each.
+
+    Example:
+        >>> score_statistics(graph, data, images=1000)["mean_std"]["layer1.0.conv1"]
+    """
+    split = getattr(data, "train", data)
+    with _evaluating(graph.model):
+        batches = _pick_batches(split, images, seed, on_progress)
+        return _score_maps(graph, graph.scored, list(MAP_STATISTICS), batches)
 
 
 def _find_scale(graph: ChannelGraph, layer: str) -> Tensor:
@@ -121,43 +159,63 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def _pick_batches(split: Any, images: int | None, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _pick_batches(
+    split: Any, images: int | None, seed: int, on_progress: Report | None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """All images in order, or the first `images` of an order drawn by the seed."""
-    left = len(split) if images is None else images
-    for batch, labels in split.batches(min(BATCH, left), seed=None if images is None else seed):
-        yield batch[:left], labels[:left]
-        left -= len(labels)
-        if left <= 0:
+    done, total = 0, len(split) if images is None else min(images, len(split))
+    for batch, labels in split.batches(min(BATCH, total), seed=None if images is None else seed):
+        yield batch[: total - done], labels[: total - done]
+        done = min(done + len(labels), total)
+        if on_progress:
+            on_progress(done, total)
+        if done == total:
             return
+
+
+def _images_at_once(batch: Tensor, device: torch.device) -> int:
+    """Fewer than where nothing else is kept of an image: this bounds the memory."""
+    return max(1, pick_batch_size(batch.shape[-1], device) // 4)
+
+
+class _Moments:
+    """Mean and Σ (x − mean)² of a statistic over images (Chan, Golub, LeVeque 1979)."""
+
+    def __init__(self) -> None:
+        self.noted: list[Tensor] = []  # of one batch: (images, filters) each
+        self.count = 0
+        self.mean = self.spread = torch.zeros(())
+
+    def add_up(self) -> None:
+        """Take in what was noted of a batch."""
+        values = torch.cat(self.noted)
+        self.noted.clear()
+        n, mean = len(values), values.mean(0)
+        spread = (values - mean).square().sum(0)
+        if self.count:
+            delta, total = mean - self.mean, self.count + n
+            spread = self.spread + spread + delta.square() * self.count * n / total
+            mean = self.mean + delta * n / total
+        self.mean, self.spread, self.count = mean, spread, self.count + n
 
 
 def _score_maps(
     graph: ChannelGraph,
     names: Sequence[str],
-    criterion: str,
-    split: Any,
-    images: int | None,
-    seed: int,
-) -> dict[str, Tensor]:
-    """Mean, or variance, over the images of a statistic of each map; in one pass, in float64."""
-    statistic = MAP_STATISTICS[criterion]
-    count = dict.fromkeys(names, 0)
-    mean: dict[str, Tensor] = {}
-    # Σ (x − mean)², updated batch by batch (Chan, Golub, LeVeque 1979)
-    spread: dict[str, Tensor] = {}
+    criteria: Sequence[str],
+    batches: Iterable[tuple[Tensor, Tensor]],
+) -> dict[str, dict[str, Tensor]]:
+    """Means, or variances, over the images of statistics of each map; in one pass, in float64."""
+    statistics = dict.fromkeys(MAP_STATISTICS[criterion] for criterion in criteria)
+    moments = {name: {statistic: _Moments() for statistic in statistics} for name in names}
 
     def hook(name: str) -> Callable[..., None]:
         def note(module: nn.Module, args: Any, out: Tensor) -> None:
             maps = out.movedim(-1, 1) if isinstance(module, nn.Linear) else out
-            values = statistic(maps.flatten(2).double())  # (images, filters)
-            n, more = len(values), values.mean(0)
-            around = (values - more).square().sum(0)
-            if name in mean:
-                delta, before = more - mean[name], count[name]
-                around = spread[name] + around + delta.square() * before * n / (before + n)
-                more = mean[name] + delta * n / (before + n)
-            mean[name], spread[name] = more, around
-            count[name] += n
+            for piece in maps.split(max(1, PIECE * len(maps) // maps.numel())):
+                exact = piece.flatten(2).double()
+                for statistic, own in moments[name].items():
+                    own.noted.append(statistic(exact))
 
         return note
 
@@ -165,30 +223,43 @@ def _score_maps(
     try:
         with torch.inference_mode():
             device = next(graph.model.parameters()).device
-            for batch, _ in _pick_batches(split, images, seed):
-                graph.model(batch.to(device))
+            for batch, _ in batches:
+                for part in batch.split(_images_at_once(batch, device)):
+                    graph.model(part.to(device))
+                for of_layer in moments.values():
+                    for own in of_layer.values():
+                        own.add_up()
     finally:
         for handle in handles:
             handle.remove()
-    if criterion == "var_l2":
-        return {name: spread[name] / count[name] for name in names}
-    return {name: mean[name].clone() for name in names}
+    scores: dict[str, dict[str, Tensor]] = {}
+    for criterion in criteria:
+        found = {name: moments[name][MAP_STATISTICS[criterion]] for name in names}
+        if criterion == "var_l2":
+            scores[criterion] = {name: own.spread / own.count for name, own in found.items()}
+        else:
+            scores[criterion] = {name: own.mean.clone() for name, own in found.items()}
+    return scores
 
 
 def _score_taylor(
-    graph: ChannelGraph, names: Sequence[str], split: Any, images: int | None, seed: int
+    graph: ChannelGraph, names: Sequence[str], batches: Iterable[tuple[Tensor, Tensor]]
 ) -> dict[str, Tensor]:
     weights: list[Tensor] = [graph.module_of(name).weight for name in names]  # type: ignore[misc]
+    device, count = weights[0].device, 0
     sums = [
-        torch.zeros(graph.shapes[name].n_out, dtype=torch.double, device=weights[0].device)
-        for name in names
+        torch.zeros(graph.shapes[name].n_out, dtype=torch.double, device=device) for name in names
     ]
-    batches = 0
-    for batch, labels in _pick_batches(split, images, seed):
-        logits = graph.model(batch.to(weights[0].device))
-        loss = F.cross_entropy(logits, labels.to(logits.device))
-        for i, gradient in enumerate(torch.autograd.grad(loss, weights)):
-            product = (gradient * weights[i]).detach()
-            sums[i] += graph.as_filters(names[i], product).flatten(1).sum(1).double().square()
-        batches += 1
-    return {name: total / batches for name, total in zip(names, sums, strict=True)}
+    for batch, labels in batches:
+        products = [torch.zeros_like(total) for total in sums]  # Σ g·w, part by part
+        step = _images_at_once(batch, device)
+        for images, own in zip(batch.split(step), labels.split(step), strict=True):
+            logits = graph.model(images.to(device))
+            loss = F.cross_entropy(logits, own.to(device), reduction="sum") / len(labels)
+            for i, gradient in enumerate(torch.autograd.grad(loss, weights)):
+                product = graph.as_filters(names[i], (gradient * weights[i]).detach())
+                products[i] += product.flatten(1).sum(1).double()
+        for total, product in zip(sums, products, strict=True):
+            total += product.square()
+        count += 1
+    return {name: total / count for name, total in zip(names, sums, strict=True)}

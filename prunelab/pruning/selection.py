@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
+from typing import Any
 from warnings import warn
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from prunelab.data import DataSplits
 from prunelab.graph import ChannelGraph, Group
 from prunelab.pruning.criteria import CRITERIA, WEIGHT_CRITERIA, score_filters
+from prunelab.pruning.hand import Picks, list_picks, read_picks
 from prunelab.pruning.plan import PruningPlan
 from prunelab.pruning.surgery import remember
 from prunelab.utils.checks import check_choice, check_whole
@@ -46,6 +48,8 @@ def make_plan(
     data: DataSplits | None = None,
     scores: Mapping[str, Tensor] | None = None,
     seed: int = 0,
+    keep: Picks | None = None,
+    drop: Picks | None = None,
 ) -> PruningPlan:
     """The plan that removes a fraction of the filters of each layer (Li et al. 2017, §3.1 – 3.3).
 
@@ -69,13 +73,19 @@ def make_plan(
             plan's settings then still say `criterion`); not with greedy, which scores what is left
             by itself.
         seed: of the order `random`, and of the images that a criterion looks at.
+        keep: {layer: original numbers of filters} that stay whatever their score, even where fewer
+            go than the ratio says. A layer stands for its whole group; filters that are tied go
+            together.
+        drop: likewise, those that go: the first of those that the ratio removes, and all of them
+            where they are more. Both come before `align`.
 
     Returns:
         Which filters of each layer stay.
 
     Raises:
         ValueError: an unknown key or choice, a ratio outside [0, 1), a layer that cannot be pruned,
-            or two ratios for tied layers.
+            two ratios for tied layers; of `keep` and `drop`, a filter that there is not, one in
+            both, or all of a layer.
 
     Example:
         >>> plan = make_plan(graph, {"stage1": 0.6, "conv_16": 0})
@@ -90,7 +100,8 @@ def make_plan(
     if strategy == "greedy":
         _check_greedy(criterion, scores)
     channels = graph.channels
-    resolved = resolve_ratios(graph, ratios)
+    by_hand = {"keep": list_picks(keep), "drop": list_picks(drop)}
+    resolved, picks = resolve_ratios(graph, ratios), read_picks(graph, **by_hand)
     if scores is not None:
         scores = {graph.find(layer): own for layer, own in scores.items()}
     else:
@@ -100,23 +111,28 @@ def make_plan(
     for index, group in enumerate(graph.groups):
         ratio, units = resolved.get(group.leader, 0), len(group.units)
         wanted = count_removed(ratio, units, rounding)
-        count = units - _align(units - wanted, group, align)
+        picked = picks.get(group.leader, torch.zeros(units, dtype=torch.int))
+        go, stay = int((picked < 0).sum()), int((picked > 0).sum())
+        count = max(go, units - _align(max(units - wanted, stay), group, align))
         if count == 0:
             continue
-        own = scores[group.leader]
+        own = scores[group.leader] if ratio else torch.zeros(group.size)
         if strategy == "greedy" and group.leader in channels.reads:
             own = _score_what_is_left(graph, group.leader, criterion, alive)
         ranked = _rank(score_units(group, own), order, seed * 100_003 + index)
+        ranked = ranked[picked[ranked].argsort(stable=True)]  # by hand first, or last
         able = ranked[~torch.isin(ranked, _last_of_each(group, ranked))] if group.parts else ranked
+        able = able[picked[able] < 1]
         alive[group.units[able[:count]]] = False
-        if wanted != ROUNDINGS[rounding](round(ratio * units, 9)) or len(able) < count:
+        emptied = wanted != ROUNDINGS[rounding](round(ratio * units, 9)) or len(able) < count
+        if emptied and not stay:
             what = "filters" if units == group.size else "units of filters"
             also = " or of a layer tied to it" if group.parts else ""
             warn(
                 f"ratio {ratio} would remove all {units} {what} of {group.leader}{also}; one stays",
                 stacklevel=2,
             )
-    settings = {
+    settings: dict[str, Any] = {
         "ratios": dict(ratios),
         "criterion": criterion,
         "strategy": strategy,
@@ -125,12 +141,13 @@ def make_plan(
         "align": align,
         "seed": seed,
     }
-    keep = {}
+    settings |= {name: chosen for name, chosen in by_hand.items() if chosen}
+    kept = {}
     for name, numbers in graph.numbers.items():
-        keep[name] = numbers[alive[channels.root[channels.made[name]]]].tolist()
+        kept[name] = numbers[alive[channels.root[channels.made[name]]]].tolist()
     groups = dict(channels.groups)
     about = (graph.widths, graph.input_shapes, settings, groups, graph.input_dtypes)
-    return remember(PruningPlan(keep, *about), graph)
+    return remember(PruningPlan(kept, *about), graph)
 
 
 def _check_greedy(criterion: str, scores: object) -> None:
