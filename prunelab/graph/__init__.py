@@ -2,7 +2,7 @@
 
 channel_graph: `trace` and its result · groups · walk: one run of a model · tracing: that run as a
 graph of operators · propagation: labels (labels) of channels, through it · operators: one rule
-each, for what calls says · numbering · history.
+each, for what calls says · flow: which maps go where · numbering · history.
 """
 
 from prunelab.graph.channel_graph import ChannelGraph, trace

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, nn
 
+from prunelab.graph.flow import Flow
 from prunelab.graph.groups import FREE, Group, find_groups, find_stages, list_groups, say_role
 from prunelab.graph.history import find_history
 from prunelab.graph.labels import Channels, Layer
@@ -45,8 +46,10 @@ class ChannelGraph:
         inputs: tuple[Tensor, ...],
         channels: Channels,
         shapes: Mapping[str, Layer],
+        flow: Sequence[Flow],
     ) -> None:
         self.model = model
+        self._flow = flow
         self.input_shapes = [list(x.shape) for x in inputs]
         self.input_dtypes = [str(x.dtype).removeprefix("torch.") for x in inputs]
         self.channels = channels
@@ -181,6 +184,25 @@ class ChannelGraph:
         found.sort(key=lambda row: order.get(row[0], len(order)))
         return pd.DataFrame(found, columns=["module", "paper_name", "loses", "role", "why"])
 
+    def flow(self) -> "pd.DataFrame":
+        """Which layer's maps flow where; pooling, norms, activations and reshapes are left out.
+
+        Returns:
+            A row for each way that maps take, in forward order; columns source, target and size
+            (height and width of the maps that arrive). Source and target are layers, by qualified
+            name; modules that could not be followed; and, named by kind and number, inputs and
+            outputs (`input 1`, `output 1`) and joins (`add 1`, `concat 1`, `multiply 1` …). A layer
+            that is applied twice is there once, and its maps may flow back to it. A
+            concatenation that begins as an earlier one did goes on from that.
+
+        Example:
+            >>> graph.flow().query("target == 'add 1'")["source"].tolist()
+            ['layer1.0.conv2', 'conv1']
+        """
+        import pandas as pd
+
+        return pd.DataFrame(self._flow, columns=["source", "target", "size"])
+
     def alive(self, keep: Mapping[str, Sequence[int]]) -> Tensor:
         """Which labels are left (bool, one for each label) when the layers keep what `keep` says.
 
@@ -280,7 +302,7 @@ def trace(model: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> Chann
     if any(x.numel() == 0 for x in inputs):
         shape = tuple(inputs[0].shape)
         raise ValueError(f"example_input is empty, of shape {shape}; one image is enough")
-    channels, shapes = walk(model, inputs)
+    channels, shapes, flow = walk(model, inputs)
     if not any(layer.kind in ("conv", "shortcut") for layer in shapes.values()):
         name = type(model).__name__
         if any(layer.kind == "filter" for layer in shapes.values()):
@@ -289,7 +311,7 @@ def trace(model: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> Chann
                 "trained, so no norms decide which filters to prune"
             )
         raise ValueError(f"{name} has no convolution, so there are no filters to prune")
-    return ChannelGraph(model, inputs, channels, shapes)
+    return ChannelGraph(model, inputs, channels, shapes, flow)
 
 
 def _check_model(model: nn.Module) -> None:

@@ -107,6 +107,7 @@ class Channels:
         reasons: {label: why it must stay}.
         grids: labels whose numbers an operator keeps equal, and which one.
         layers: in forward order, as yet without paper names.
+        uses: names of layers, one for each use of one.
         by_hand: {tensor that the model's own code reads in a way no rule knows: where}.
         called: modules and tensors that the run has used.
         alias: {tensor: its one name}.
@@ -129,6 +130,7 @@ class Channels:
         self.reasons: dict[int, str] = {}
         self.grids: list[tuple[Tensor, str]] = []
         self.layers: dict[str, Layer] = {}
+        self.uses: list[str] = []
         self.by_hand: dict[str, str] = {}
         self.called: set[str] = set()
         self.alias: dict[str, str] = {}
@@ -214,6 +216,7 @@ class Channels:
 
     def use(self, layer: Layer) -> None:
         """Note a use of a layer; positions add up."""
+        self.uses.append(layer.name)
         if known := self.layers.get(layer.name):
             layer = replace(known, positions=known.positions + layer.positions)
         self.layers[layer.name] = layer

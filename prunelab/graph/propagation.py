@@ -38,6 +38,7 @@ class Propagation:
         self.channels = channels
         # node -> its value with Maps and Counts in place of tensors and numbers
         self.beside: dict[fx.Node, Any] = {}
+        self.used: dict[fx.Node, list[str]] = {}  # node -> layers that it applies
 
     def run(self) -> None:
         for node, value in self.traced.values.items():
@@ -46,7 +47,9 @@ class Propagation:
                 module, taken = self.skeleton.get_submodule(name), self.traced.opaque[name]
                 note_layers(taken.calls, module, name, self.channels, taken.why)
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.beside.__getitem__)
+            before = len(self.channels.uses)
             self.beside[node] = self._beside(node, value, args, kwargs)
+            self.used[node] = self.channels.uses[before:]
         output = next(iter(reversed(self.traced.graph.nodes)))
         for maps in leaves(fx.node.map_arg(output.args, self.beside.__getitem__)):
             if isinstance(maps, Maps):

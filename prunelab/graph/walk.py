@@ -6,6 +6,7 @@ from warnings import warn
 
 from torch import Tensor, nn
 
+from prunelab.graph.flow import Flow, find_flow
 from prunelab.graph.labels import Channels, Layer
 from prunelab.graph.numbering import find_shortcuts, number_layers
 from prunelab.graph.propagation import Propagation, note_layers
@@ -24,8 +25,10 @@ WRAP = """A forward that takes something else (a dict, a list, keywords) needs a
 """
 
 
-def walk(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Channels, dict[str, Layer]]:
-    """What a run of the model tells of its channels, and its layers in forward order.
+def walk(
+    model: nn.Module, inputs: tuple[Tensor, ...]
+) -> tuple[Channels, dict[str, Layer], list[Flow]]:
+    """What a run of the model tells of its channels, its layers in forward order, and their flow.
 
     What only training runs (auxiliary heads) is followed too: pruned models are trained.
     """
@@ -35,12 +38,14 @@ def walk(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Channels, dict[s
     try:
         with _told(skeleton, given):
             traced = trace_forward(skeleton, given)
-        Propagation(traced, skeleton, channels).run()
-        shortcuts = find_shortcuts(traced)
+        followed = Propagation(traced, skeleton, channels)
+        followed.run()
+        shortcuts, flow = find_shortcuts(traced), find_flow(traced, followed.used)
     except WhollyUnfollowed as error:
         channels.called.update(name for name, _ in skeleton.named_parameters())
         note_layers(error.calls, skeleton, "", channels, str(error))
-        shortcuts = set()
+        shortcuts, whole = set(), type(model).__name__
+        flow = [Flow("input 1", whole, ()), Flow(whole, "output 1", ())]
     layers = dict(channels.layers)
     idle = [name for name, _ in skeleton.named_parameters() if not channels.called & _owners(name)]
     if idle or reads_training(skeleton):
@@ -48,7 +53,7 @@ def walk(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Channels, dict[s
     _refuse_unfinished(channels)
     _refuse_unknown(skeleton, channels)
     _warn_of_uncounted(skeleton, channels)
-    return channels, number_layers(layers, shortcuts)
+    return channels, number_layers(layers, shortcuts), flow
 
 
 def _owners(tensor: str) -> set[str]:
