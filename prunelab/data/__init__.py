@@ -4,7 +4,7 @@ datasets: `load_data`, the splits · folders: image folders, decoded once ·
 batches: what training draws · images: normalisation and augmentation.
 """
 
-from prunelab.data.batches import FileSplit, Split, pick_batch_size
+from prunelab.data.batches import FileSplit, Split, pick_batch_size, take
 from prunelab.data.datasets import NAMED, DataSplits, check_source, load_data
 from prunelab.data.images import NORMALIZATIONS, augment_batch, normalize
 
@@ -19,4 +19,5 @@ __all__ = [
     "load_data",
     "normalize",
     "pick_batch_size",
+    "take",
 ]

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -172,3 +172,12 @@ def pick_batch_size(image_size: int, device: torch.device) -> int:
     if device.type == "cuda":
         return max(64, 2**19 // image_size**2)
     return max(8, 2**17 // image_size**2)
+
+
+def take(split: Split | FileSplit, indices: Tensor) -> Split | FileSplit:
+    """Some images of a split, by their places in it."""
+    if isinstance(split, FileSplit):
+        files = [split.files[i] for i in indices.tolist()]
+        return replace(split, files=files, labels=split.labels[indices])
+    own = indices.to(split.labels.device)
+    return replace(split, images=split.images[own], labels=split.labels[own])

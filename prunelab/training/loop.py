@@ -81,7 +81,8 @@ def train(
         progress: show a bar, and print a line for each epoch.
         on_epoch: called with each new row.
         on_batch: called with (images done, images in all epochs) after each batch. What it or
-            `on_epoch` raises stops the training; a KeyboardInterrupt then says what was kept.
+            `on_epoch` raises stops the training; a KeyboardInterrupt of it is stopped at, after a
+            save, and then says what was kept.
 
     Returns:
         A row for each epoch; columns epoch (from 1), lr, train_loss, train_accuracy, val_loss,
@@ -189,7 +190,12 @@ def _train_epoch(
                 at.random = random_state(device)
                 save()
             if on_batch:
-                on_batch(epoch * len(data.train) + part.seen, settings.epochs * len(data.train))
+                try:
+                    on_batch(epoch * len(data.train) + part.seen, settings.epochs * len(data.train))
+                except KeyboardInterrupt:  # between two batches: all is in step
+                    at.random = random_state(device)
+                    save()
+                    raise
     row = _finish_epoch(at.model, data, settings, part, epoch)
     at.rows, at.part, at.random = [*at.rows, row], None, None
 
