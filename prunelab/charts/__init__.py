@@ -1,12 +1,20 @@
 """Charts: each one a function of a tidy frame that returns an Altair chart.
 
 `charts.enable()` makes them show without a network. style: one look · filters: norms and images ·
-plans: what goes with what, and what criteria share · curves: accuracy · costs: multiply-adds, time,
-and what they buy.
+plans: what goes with what · curves: accuracy · costs, front: what multiply-adds and time buy ·
+predictions: what breaks · tiles: inside a layer · network: it as a map, laid out by layout.
 """
 
 from prunelab.charts.costs import choices, cost_left, latency, layer_cost, tradeoff
-from prunelab.charts.curves import compare_sensitivity, learning_curves, sensitivity
+from prunelab.charts.curves import (
+    HANDLES,
+    compare_sensitivity,
+    learning_curves,
+    place_handles,
+    sensitivity,
+    sensitivity_handles,
+    sensitivity_map,
+)
 from prunelab.charts.filters import (
     describe_norms,
     filter_images,
@@ -14,25 +22,45 @@ from prunelab.charts.filters import (
     layer_norms,
     norm_lines,
 )
-from prunelab.charts.plans import coupling, overlap
+from prunelab.charts.front import front
+from prunelab.charts.network import describe_network, network
+from prunelab.charts.plans import coupling, kept_plans, overlap, plan_shares
+from prunelab.charts.predictions import class_accuracy, confusion, flip_images
 from prunelab.charts.style import enable, render_png
+from prunelab.charts.tiles import compare_scores, filter_tiles, kernel_pictures, map_pictures
 
 __all__ = [
+    "HANDLES",
     "choices",
+    "class_accuracy",
+    "compare_scores",
     "compare_sensitivity",
+    "confusion",
     "cost_left",
     "coupling",
+    "describe_network",
     "describe_norms",
     "enable",
     "filter_images",
     "filter_norms",
+    "filter_tiles",
+    "flip_images",
+    "front",
+    "kept_plans",
+    "kernel_pictures",
     "latency",
     "layer_cost",
     "layer_norms",
     "learning_curves",
+    "map_pictures",
+    "network",
     "norm_lines",
     "overlap",
+    "place_handles",
+    "plan_shares",
     "render_png",
     "sensitivity",
+    "sensitivity_handles",
+    "sensitivity_map",
     "tradeoff",
 ]

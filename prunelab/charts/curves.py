@@ -1,11 +1,12 @@
 """Charts of accuracy: against filters removed, and epoch by epoch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
-from prunelab.charts.style import KIND_COLOURS, PERCENT, WHOLE, Chart, percent_tip
+from prunelab.charts.style import KIND_COLOURS, OTHER_COLOURS, PERCENT, WHOLE, Chart, percent_tip
 
 SPLITS = {"train_accuracy": "train", "val_accuracy": "validation", "test_accuracy": "test"}
 BANDS = "bands hold the accuracy 95 times in 100"
@@ -77,6 +78,175 @@ def _describe_measured(measured: pd.DataFrame) -> list[str]:
     return lines
 
 
+def sensitivity_handles(measured: pd.DataFrame, at: Mapping[str, Sequence[float]]) -> Chart:
+    """Sensitivity curves with a handle on each, where the layer stands.
+
+    Live: the parameter `at` moves the handles; a point that is clicked is in the selection
+    `picked`, its layer and ratio. With the signals of `HANDLES`, which a page adds to the compiled
+    chart, `dragged` is the layer and ratio to which a handle is dragged, and `level` the accuracy
+    to which the line is.
+
+    Args:
+        measured: of `measure_sensitivity`; some twenty curves can be told apart.
+        at: {layer: (ratio, accuracy)}, of `place_handles`.
+
+    Returns:
+        One chart, with a line that says how low an accuracy may go.
+
+    Example:
+        >>> charts.sensitivity_handles(measured, charts.place_handles(measured, {"conv_2": 0.3}))
+    """
+    frame = measured.drop_duplicates(["layer", "removed"])
+    frame = frame.assign(share=frame["removed"] / frame["filters"]).round(4)
+    names = list(dict.fromkeys(frame["paper_name"]))
+    scale = alt.Scale(scheme="viridis") if len(names) > len(OTHER_COLOURS) else alt.Undefined
+    colour = alt.Color(
+        "paper_name:N",
+        title="pruned alone",
+        sort=names,
+        scale=scale,
+        legend=alt.Legend(symbolOpacity=1, columns=1 + len(names) // 16, symbolLimit=0),
+    )
+    x = alt.X("share:Q", title="filters removed", axis=PERCENT, scale=WHOLE)
+    y = alt.Y("accuracy:Q", title="accuracy without retraining", axis=PERCENT, scale=WHOLE)
+    shown = ["paper_name:N", "layer:N", "removed:Q", "filters:Q", "correct:Q", "total:Q"]
+    base = alt.Chart(frame).encode(x=x, color=colour, detail="layer:N")
+    band = base.mark_area(opacity=0.1).encode(
+        y=alt.Y("accuracy_low:Q", scale=WHOLE), y2="accuracy_high:Q"
+    )
+    lines = base.mark_line(strokeWidth=1.5).encode(y=y)
+    picked = alt.selection_point(
+        name="picked", fields=["layer", "ratio"], toggle=False, clear=False
+    )
+    tips = [*shown, percent_tip("accuracy")]
+    points = base.mark_point(filled=True, size=28).encode(y=y, tooltip=tips).add_params(picked)
+    handles = (
+        alt.Chart(frame.drop_duplicates("layer")[["layer", "paper_name"]], name="handles")
+        .transform_calculate(
+            share="at[datum.layer] ? at[datum.layer][0] : null",
+            accuracy="at[datum.layer] ? at[datum.layer][1] : null",
+        )
+        .transform_filter("isValid(datum.share)")
+        .mark_point(size=190, filled=True, stroke="white", strokeWidth=1.5, cursor="ew-resize")
+        .encode(x=x, y=y, color=colour, tooltip=["paper_name:N", percent_tip("share", "removed")])
+    )
+    level = (
+        alt.Chart(alt.sequence(0, 1, as_="i"))
+        .transform_calculate(accuracy="level")
+        .encode(y=alt.Y("accuracy:Q", scale=WHOLE, title="accuracy without retraining"))
+    )
+    line = level.mark_rule(strokeWidth=2, strokeDash=[6, 4], opacity=0.8)
+    # wide, to be hit, also between the dashes
+    easy = level.properties(name="line").mark_rule(
+        strokeWidth=14, strokeOpacity=0.01, cursor="ns-resize"
+    )
+    # a tooltip, too, without which Vega-Lite lets no pointer reach a mark beside a selection
+    easy = easy.encode(tooltip=alt.value("each goes as far as its curve stays above this line"))
+    title = alt.Title("Sensitivity: each pruned alone", subtitle=_describe_measured(measured))
+    lowest = float(frame["accuracy"].min())
+    return (
+        alt.layer(band, lines, line, easy, points, handles)
+        .properties(width=520, height=300, title=title)
+        .add_params(
+            alt.param(name="at", value=dict(at)),
+            alt.param(name="dragged", value=None),
+            alt.param(name="level", value=round(max(0.02, lowest / 2), 3)),
+        )
+    )
+
+
+# what a page adds to the compiled `sensitivity_handles`, {signal: where its values come from}
+_DRAG = "[@{}_marks:pointerdown, window:pointerup] > window:pointermove"
+HANDLES = {
+    "grabbed": [{"events": "@handles_marks:pointerdown", "update": "datum.layer"}],
+    "dragged": [
+        {
+            "events": _DRAG.format("handles"),
+            "update": "{layer: grabbed, ratio: clamp(invert('x', x()), 0, 0.99)}",
+        }
+    ],
+    "level": [{"events": _DRAG.format("line"), "update": "clamp(invert('y', y()), 0, 1)"}],
+}
+
+
+def place_handles(
+    measured: pd.DataFrame, ratios: Mapping[str, float]
+) -> dict[str, tuple[float, float]]:
+    """Where the handles of `sensitivity_handles` are.
+
+    Args:
+        measured: of `measure_sensitivity`.
+        ratios: {layer or stage that was measured: the fraction of its filters that goes}.
+
+    Returns:
+        {layer: (ratio, accuracy)}, the accuracy read off the curve.
+    """
+    at = {}
+    for name, curve in measured.groupby("layer", sort=False):
+        if name in ratios:
+            shares = curve["removed"] / curve["filters"]
+            order = shares.argsort()
+            read = np.interp(ratios[str(name)], shares.iloc[order], curve["accuracy"].iloc[order])
+            at[str(name)] = round(ratios[str(name)], 4), round(float(read), 4)
+    return at
+
+
+def sensitivity_map(measured: pd.DataFrame) -> Chart:
+    """How much each layer can lose, all layers side by side, front to back.
+
+    Live: the field that is clicked, its layer and ratio, is in the selection `picked`; the
+    parameter `at` marks where each layer stands.
+
+    Args:
+        measured: of `measure_sensitivity`.
+
+    Returns:
+        A column for each layer, by name, and a field for each ratio, coloured by accuracy.
+
+    Example:
+        >>> charts.sensitivity_map(measure_sensitivity(model, data))
+    """
+    frame = measured[
+        ["layer", "paper_name", "ratio", "removed", "filters", "correct", "total", "accuracy"]
+    ].round(4)
+    names = list(dict.fromkeys(frame["paper_name"]))
+    many = len(names) > 40
+    x = alt.X(
+        "paper_name:N",
+        sort=names,
+        title="pruned alone, front to back",
+        axis=alt.Axis(labelAngle=-90, labelOverlap=False, labelFontSize=9 if many else 11),
+    )
+    y = alt.Y("ratio:O", title="filters removed", sort="descending", axis=PERCENT)
+    colour = alt.Color(
+        "accuracy:Q",
+        title="accuracy",
+        scale=alt.Scale(scheme="viridis", domain=[0, 1]),
+        legend=alt.Legend(format="%"),
+    )
+    picked = alt.selection_point(
+        name="picked", fields=["layer", "ratio"], toggle=False, clear=False
+    )
+    tips = [alt.Tooltip("ratio:Q", format=".0%"), percent_tip("accuracy"), "correct:Q", "total:Q"]
+    fields = (
+        alt.Chart(frame)
+        .mark_rect(cursor="pointer")
+        .encode(x=x, y=y, color=colour, tooltip=["paper_name:N", "layer:N", *tips])
+        .add_params(picked)
+    )
+    here = (
+        alt.Chart(frame)
+        .transform_filter("at[datum.layer] && abs(at[datum.layer][0] - datum.ratio) <= 0.05")
+        .mark_point(size=30, filled=True, color="white", stroke="black", strokeWidth=1)
+        .encode(x=x, y=y)
+    )
+    title = alt.Title(
+        "Sensitivity, layer by layer", subtitle=[*_describe_measured(measured), "dots: where it is"]
+    )
+    chart = alt.layer(fields, here).properties(width=620, height=230, title=title)
+    return chart.add_params(alt.param(name="at", value={}))
+
+
 def compare_sensitivity(
     measured: Mapping[str, pd.DataFrame],
     *,
@@ -132,14 +302,14 @@ def learning_curves(history: pd.DataFrame) -> alt.FacetChart:
             With a column step, the epochs of the steps of a schedule follow one another.
 
     Returns:
-        A line for each split.
+        A line for each split whose accuracy the frame holds.
 
     Example:
         >>> charts.learning_curves(train(model, data, settings).assign(kind="baseline"))
     """
     if "step" in history:  # each step of a schedule goes on where the one before ended
         history = history.assign(epoch=history.groupby("kind").cumcount() + 1)
-    splits = list(SPLITS.values())
+    splits = [name for column, name in SPLITS.items() if column in history]
     named = history.rename(columns=SPLITS)
     long = named.melt(["kind", "epoch"], splits, "split", "accuracy").round(4)
     last = int(history["epoch"].max())

@@ -3,7 +3,7 @@
 import altair as alt
 import pandas as pd
 
-from prunelab.charts.style import COLOURS, Chart
+from prunelab.charts.style import COLOURS, PERCENT, Chart, percent_tip
 
 ROLES = {
     "leader": "leads: its norms decide",
@@ -94,3 +94,92 @@ def overlap(compared: pd.DataFrame) -> Chart:
     )
     side = 46 * len(names)
     return alt.layer(squares, text).properties(width=side, height=side, title=title)
+
+
+def kept_plans(plans: pd.DataFrame, whole: float | None = None) -> Chart:
+    """Plans side by side: accuracy against the multiply-adds that are left.
+
+    Live: the plan that is clicked, by its name, is in the selection `picked`.
+
+    Args:
+        plans: a row for each. Columns: name, flops_left, accuracy, accuracy_low, accuracy_high,
+            correct, total, retrained (whether it was).
+        whole: the accuracy of the whole network, drawn as a line.
+
+    Returns:
+        A point for each plan, with its name and its 95 % interval.
+
+    Example:
+        >>> charts.kept_plans(lab.tray.frame())
+    """
+    states = ["not retrained", "retrained"]
+    columns = ["name", "flops_left", "accuracy", "accuracy_low", "accuracy_high", "correct"]
+    frame = plans[[*columns, "total"]].dropna().round(4)
+    frame["state"] = plans["retrained"].map({False: states[0], True: states[1]})
+    low = min([*frame["accuracy_low"], whole or 1.0], default=0.0)
+    scale = alt.Scale(domain=[max(0.0, low - 0.05), 1], clamp=True)
+    base = alt.Chart(frame).encode(
+        x=alt.X(
+            "flops_left:Q",
+            title="multiply-adds left",
+            axis=PERCENT,
+            scale=alt.Scale(domain=[0, 1.02], nice=False),
+        ),
+        color=alt.Color(
+            "state:N",
+            title=None,
+            scale=alt.Scale(domain=states, range=[COLOURS["removed"], COLOURS["after"]]),
+            legend=alt.Legend(orient="top"),
+        ),
+    )
+    y = alt.Y("accuracy:Q", title="accuracy", axis=PERCENT, scale=scale)
+    bars = base.mark_rule().encode(y=alt.Y("accuracy_low:Q", scale=scale), y2="accuracy_high:Q")
+    picked = alt.selection_point(name="picked", fields=["name"], toggle=False, clear=False)
+    tips = [percent_tip("flops_left"), percent_tip("accuracy"), "correct:Q", "total:Q", "state:N"]
+    points = base.mark_point(filled=True, size=110, cursor="pointer").encode(
+        y=y, tooltip=["name:N", *tips]
+    )
+    names = base.mark_text(align="left", dx=9, dy=-6).encode(y=y, text="name:N")
+    marks = [bars, names, points.add_params(picked)]
+    if whole is not None:
+        line = alt.Chart(pd.DataFrame({"accuracy": [whole]})).mark_rule(strokeDash=[4, 3])
+        marks.insert(0, line.encode(y=y, tooltip=alt.value(f"whole network: {whole:.1%}")))
+    title = alt.Title(
+        "Plans side by side", subtitle="dashed: the whole network; bars: 95 % intervals"
+    )
+    return alt.layer(*marks).properties(width=520, height=240, title=title)
+
+
+def plan_shares(shares: pd.DataFrame) -> alt.Chart:
+    """How plans differ, layer by layer.
+
+    Args:
+        shares: a row for each plan and layer. Columns: name, layer, paper_name, removed (the
+            fraction of the layer's filters that goes).
+
+    Returns:
+        A row for each plan and a column for each layer, front to back; darker, more goes.
+
+    Example:
+        >>> charts.plan_shares(lab.tray.shares())
+    """
+    layers, names = (list(dict.fromkeys(shares[key])) for key in ("paper_name", "name"))
+    colour = alt.Color(
+        "removed:Q",
+        title="filters removed",
+        scale=alt.Scale(domain=[0, 1], range=["#f4f4f4", COLOURS["removed"]]),
+        legend=alt.Legend(format="%", orient="bottom", gradientLength=140),
+    )
+    axis = alt.Axis(labelAngle=-90, labelOverlap=False, labelFontSize=9 if len(layers) > 40 else 11)
+    tips = ["name:N", "layer:N", percent_tip("removed")]
+    return (
+        alt.Chart(shares)
+        .mark_rect(stroke="white", strokeWidth=0.5)
+        .encode(
+            x=alt.X("paper_name:N", sort=layers, title="layer, front to back", axis=axis),
+            y=alt.Y("name:N", sort=names, title=None),
+            color=colour,
+            tooltip=tips,
+        )
+        .properties(width=620, height=26 * len(names), title="Where they differ, layer by layer")
+    )

@@ -67,14 +67,14 @@ def choose_ratios(
     limits = {}
     for name, limit in budgets.items():
         if limit is not None:
-            limits[name] = _check_budget(f"max_{name}", limit)
+            limits[name] = check_budget(f"max_{name}", limit)
     if not limits:
         raise ValueError(
             "a budget is missing, such as max_flops=0.7: at most 70 % of the multiply-adds are left"
         )
     if per not in ("layer", "stage"):
         raise ValueError(f"per must be 'layer' or 'stage', not {per!r}")
-    accuracy = _whole_accuracy(sensitivity)
+    accuracy = whole_accuracy(sensitivity)
     search = Search(graph, list_choices(sensitivity, graph, per, align), accuracy, align)
     latency = limits.pop("latency", None)
     if latency is None:
@@ -82,7 +82,8 @@ def choose_ratios(
     return _meet_latency(search, limits, latency, batch)
 
 
-def _check_budget(name: str, limit: object) -> float:
+def check_budget(name: str, limit: object) -> float:
+    """A budget as a number; ValueError for what is none."""
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
         raise ValueError(
             f"{name} must be a number above 0 (0.7 means that 70 % may be left), not {limit!r}"
@@ -100,7 +101,7 @@ def _check_budget(name: str, limit: object) -> float:
     return float(limit)
 
 
-def _whole_accuracy(sensitivity: pd.DataFrame) -> float:
+def whole_accuracy(sensitivity: pd.DataFrame) -> float:
     """The accuracy of the network that loses nothing."""
     missing = {"layer", "ratio", "removed", "correct", "total", "loss"} - set(sensitivity.columns)
     if missing or sensitivity.empty:
@@ -174,7 +175,7 @@ def uniform_ratios(graph: ChannelGraph, *, max_flops: float, align: int = 1) -> 
     Example:
         >>> uniform_ratios(graph, max_flops=0.7)
     """
-    limit = _check_budget("max_flops", max_flops)
+    limit = check_budget("max_flops", max_flops)
     budget = as_number(limit, int(measure_cost(graph)["flops"].sum()))
 
     def fits(step: int) -> bool:

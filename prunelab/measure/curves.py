@@ -96,3 +96,35 @@ def tabulate(
             }
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def level_ratios(sensitivity: pd.DataFrame, accuracy: float) -> dict[str, float]:
+    """How far each layer can go alone while the accuracy stays above a level.
+
+    Args:
+        sensitivity: of `measure_sensitivity`.
+        accuracy: the level, in [0, 1].
+
+    Returns:
+        {layer or stage: ratio}, for `make_plan`, of those that can lose any. Between two measured
+        ratios the curve is taken to be a line, and a curve that rises again does not count.
+
+    Example:
+        >>> level_ratios(measure_sensitivity(model, data), 0.9)
+    """
+    ratios = {}
+    for name, measured in sensitivity.groupby("layer", sort=False):
+        curve = measured.sort_values("ratio")
+        found, falling = curve["ratio"].to_numpy(), curve["accuracy"].cummin().to_numpy()
+        below = int((falling >= accuracy).sum())  # the first ratio that goes too far
+        if below == len(found):
+            ratio = float(found[-1])
+        elif below == 0:
+            continue
+        else:
+            fall = falling[below - 1] - falling[below]
+            part = (falling[below - 1] - accuracy) / fall
+            ratio = found[below - 1] + part * (found[below] - found[below - 1])
+        if ratio >= 0.001:
+            ratios[str(name)] = round(float(ratio), 3)
+    return ratios

@@ -1,20 +1,21 @@
 """The search for ratios within a budget: Lagrange's multiplier, then swaps, at exact costs."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from prunelab.graph import ChannelGraph
-from prunelab.pruning import make_plan, total_cost, widths_after
+from prunelab.pruning import make_plan, resolve_ratios, total_cost, widths_after
 
 BUDGETS = {
     "flops": "multiply-adds",
     "params": "parameters of conv and linear layers",
     "latency": "measured time",
 }
+DRAWN = 32  # neighbours of which one is tried
 
 
 class ChosenRatios(dict[str, float]):
@@ -49,28 +50,40 @@ def list_choices(
     sensitivity: pd.DataFrame, graph: ChannelGraph, per: str, align: int
 ) -> list[Choice]:
     """For each layer or stage: its ratios, what they lose, and by how much they narrow layers."""
-    owner: dict[str, str] = {}
-    curves: dict[str, pd.DataFrame] = {}
-    for name, measured in sensitivity.groupby("layer", sort=False):
-        for group in graph.select(str(name)):
-            if group.leader in owner:
+    by_layer = sensitivity.groupby("layer", sort=False)
+    owners = find_owners(by_layer.groups, graph)
+    curves = {str(name): _never_falling(measured) for name, measured in by_layer}
+    if per == "stage":
+        curves = _join_stages(curves, owners, graph)
+    return [_make_choice(graph, key, curve, align) for key, curve in curves.items()]
+
+
+def find_owners(names: Iterable[Any], graph: ChannelGraph) -> dict[str, str]:
+    """{leader of a group: the layer or stage by which it was measured}."""
+    leaders = {group.leader: [group] for group in graph.groups if group.prunable}
+    owners: dict[str, str] = {}
+    for name in names:
+        for group in leaders.get(name) or graph.select(name):
+            if group.leader in owners:
                 raise ValueError(
-                    f"{owner[group.leader]!r} and {name!r} both prune {group.leader}; "
+                    f"{owners[group.leader]!r} and {name!r} both prune {group.leader}; "
                     "measure one of them"
                 )
-            owner[group.leader] = str(name)
-        curves[str(name)] = _never_falling(measured)
-    if per == "stage":
-        curves = _join_stages(curves, owner, graph)
-    return [_make_choice(graph, key, curve, align) for key, curve in curves.items()]
+            owners[group.leader] = name
+    return owners
+
+
+def keep_falling(correct: np.ndarray) -> np.ndarray:
+    """The share of correct predictions that is left, never rising; the first is of the whole."""
+    return np.minimum.accumulate((correct + 0.5) / (correct[0] + 0.5))  # never 0
 
 
 def _never_falling(measured: pd.DataFrame) -> pd.DataFrame:
     """By ratio: how much the loss rises, and the share of correct predictions that is left."""
     curve = measured.sort_values("ratio").set_index("ratio")
     rises = np.nan_to_num(curve["loss"] - curve["loss"].iloc[0], nan=1e9).clip(0, 1e9)
-    shares = (curve["correct"] + 0.5) / (curve["correct"].iloc[0] + 0.5)  # never 0
-    columns = {"rise": np.maximum.accumulate(rises), "share": np.minimum.accumulate(shares)}
+    shares = keep_falling(curve["correct"].to_numpy())
+    columns = {"rise": np.maximum.accumulate(rises), "share": shares}
     return pd.DataFrame(columns, curve.index)
 
 
@@ -215,6 +228,33 @@ class Search:
                 return levels
             for i, level in move.items():
                 levels[i] = level
+
+    def nudge(self, ratios: Mapping[str, float], draw: np.random.Generator) -> ChosenRatios:
+        """A neighbour: one layer is spared and another loses more, at about the same cost.
+
+        Of some that are drawn, the one whose loss is the smallest by the curves.
+        """
+        levels = self._read(ratios)
+        most = [len(choice.ratios) - 1 for choice in self.choices]
+        tries = np.tile(levels, (DRAWN, 1))
+        for own in tries:
+            spared, more = draw.permutation(len(most))[:2]
+            own[spared] = draw.integers(0, own[spared] + 1)
+            own[more] = draw.integers(own[more], most[more] + 1)
+        costs = self._costs(np.stack([self._narrow(own) for own in tries]))["flops"]
+        limit = self._costs(self._narrow(levels)[None])["flops"][0] * draw.uniform(0.97, 1.02)
+        new = (costs <= limit) & (tries != levels).any(axis=1)
+        losses = np.where(new, [self._loss(own) for own in tries], np.inf)
+        return self._name(tries[losses.argmin()])
+
+    def _read(self, ratios: Mapping[str, float]) -> list[int]:
+        """The levels nearest to these ratios, which may have been chosen in another way."""
+        asked = resolve_ratios(self.graph, ratios)
+        levels = []
+        for choice in self.choices:
+            own = [asked.get(group.leader, 0.0) for group in self.graph.select(choice.key)]
+            levels.append(int(np.abs(np.array(choice.ratios) - np.mean(own)).argmin()))
+        return levels
 
     def _name(self, levels: Sequence[int]) -> ChosenRatios:
         """The ratios of these levels, and what they promise."""

@@ -1,18 +1,18 @@
 """How much each layer can lose: prune it alone, at several ratios, and look at the accuracy."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from prunelab.data import DataSplits, FileSplit, Split, pick_batch_size
-from prunelab.graph import trace, trace_forward
+from prunelab.data import DataSplits, FileSplit, Split, pick_batch_size, take
+from prunelab.graph import ChannelGraph, trace, trace_forward
 from prunelab.measure.curves import RATIOS, UNPRUNED, Curve, make_curves, tabulate
 from prunelab.measure.prefix import PrefixSharing
 from prunelab.measure.store import Place, Store
@@ -40,6 +40,7 @@ def measure_sensitivity(
     batch_size: int | None = None,
     progress: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
+    on_curves: Callable[[pd.DataFrame], None] | None = None,
 ) -> pd.DataFrame:
     """The accuracy when one layer alone loses filters, without retraining.
 
@@ -65,6 +66,8 @@ def measure_sensitivity(
             device. Counts are kept by batches: with another batch size, all is measured again.
         progress: show how far it is.
         on_progress: called with (done, total) after each network has seen a batch.
+        on_curves: called with what would be returned for the images so far, after each batch of
+            images.
 
     Returns:
         A row for each layer and ratio, and one with ratio 0 for each layer, which is the whole
@@ -80,14 +83,14 @@ def measure_sensitivity(
         >>> measure_sensitivity(model, data, images=500, store="sensitivity.jsonl")
     """
     split = data.val if isinstance(data, DataSplits) else data
-    total = _count_images(images, split)
+    total = count_images(images, split)
     _check_batches(model, batch_size)
     graph = trace(model, torch.zeros(1, 3, split.image_size, split.image_size))
     curves = make_curves(graph, layers, ratios, criterion, order, data, seed)
     device = next(model.parameters()).device
     step = batch_size or pick_batch_size(split.image_size, device)
     blocks = [(start, min(start + step, total)) for start in range(0, total, step)]
-    known = Store(store, _identify(model, data, split, criterion, order, seed))
+    known = Store(store, identify(model, data, split, criterion, order, seed))
     networks = [(UNPRUNED, 0), *((c.key, removed) for c in curves for removed in c.plans)]
     places = [(*network, *block) for block in blocks for network in dict.fromkeys(networks)]
     missing = [place for place in places if place not in known.found]
@@ -97,11 +100,15 @@ def measure_sensitivity(
         network = PrefixSharing(model, graph, stack=STACK if device.type == "cuda" else 1)
         counts = _count_batches(network, split, seed, curves, blocks, missing)
         steps = track(counts, "sensitivity", len(missing), "networks × batches", show=progress)
-        done = 0
+        done, left = 0, Counter(place[2:] for place in missing)
         try:
             for place, correct, loss in steps:
                 known.add(place, correct, loss)
                 done += 1
+                left[place[2:]] -= 1
+                if on_curves and not left[place[2:]]:
+                    seen = blocks[: blocks.index(place[2:]) + 1]
+                    on_curves(_tabulate(graph, curves, known, seen))
                 if on_progress:
                     on_progress(done, len(missing))
         except KeyboardInterrupt:
@@ -111,12 +118,19 @@ def measure_sensitivity(
             else:
                 said += "without store= they are lost"
             raise KeyboardInterrupt(said) from None
+    return _tabulate(graph, curves, known, blocks)
+
+
+def _tabulate(
+    graph: ChannelGraph, curves: Sequence[Curve], known: Store, blocks: Sequence[tuple[int, int]]
+) -> pd.DataFrame:
+    """What was counted over blocks of images, and what cannot be pruned."""
     found = tabulate(graph, curves, known, blocks)
     found.attrs["refused"] = {g.leader: g.reason for g in graph.groups if not g.prunable}
     return found
 
 
-def _count_images(images: int | None, split: Split | FileSplit) -> int:
+def count_images(images: int | None, split: Split | FileSplit) -> int:
     """How many images to look at."""
     if not isinstance(split, Split | FileSplit):
         raise ValueError(
@@ -141,7 +155,7 @@ def _check_batches(model: nn.Module, batch_size: int | None) -> None:
             )
 
 
-def _identify(
+def identify(
     model: nn.Module, data: Any, split: Any, criterion: str, order: str, seed: int
 ) -> dict[str, Any]:
     """What the counts of a store must agree with to be taken for this network and these images."""
@@ -183,7 +197,7 @@ def _count_batches(
         wanted.setdefault((start, stop), {}).setdefault(key, []).append(removed)
     todo = [block for block in blocks if block >= min(wanted)]
     shuffled = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-    batches = _take(split, shuffled[todo[0][0] : todo[-1][1]]).batches(todo[0][1] - todo[0][0])
+    batches = take(split, shuffled[todo[0][0] : todo[-1][1]]).batches(todo[0][1] - todo[0][0])
     for block, (images, labels) in zip(todo, batches, strict=True):
         if block not in wanted:
             continue
@@ -207,11 +221,3 @@ def _count_batches(
             correct = int((logits.argmax(1) == labels).sum())
             loss = F.cross_entropy(logits.float(), labels, reduction="none").double().sum()
             yield place, correct, float(loss)
-
-
-def _take(split: Split | FileSplit, indices: Tensor) -> Split | FileSplit:
-    """Some images of a split."""
-    if isinstance(split, FileSplit):
-        return replace(split, files=[split.files[i] for i in indices], labels=split.labels[indices])
-    own = indices.to(split.labels.device)
-    return replace(split, images=split.images[own], labels=split.labels[own])
