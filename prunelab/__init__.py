@@ -24,11 +24,17 @@ if TYPE_CHECKING:
     )
     from prunelab.graph import ChannelGraph, Group, rule, trace
     from prunelab.measure import (
+        best_within,
         choose_ratios,
         compare_ratios,
+        feature_maps,
+        find_front,
+        find_unmeasured,
+        level_ratios,
         measure_latency,
         measure_retrained,
         measure_sensitivity,
+        predict_accuracy,
         uniform_ratios,
     )
     from prunelab.models import initialise, load_model, model_names, save_weights
@@ -46,6 +52,7 @@ if TYPE_CHECKING:
         rank_filters,
         save_pruned,
         score_filters,
+        score_statistics,
         silence,
         total_cost,
     )
@@ -53,8 +60,12 @@ if TYPE_CHECKING:
         Metrics,
         TrainSettings,
         compare_networks,
+        count_classes,
+        count_confusions,
         evaluate,
+        find_flips,
         make_optimizer,
+        predict,
         train,
     )
     from prunelab.utils.paths import find_weights, runs_dir
@@ -69,9 +80,11 @@ _NAMES = {
     "graph": "ChannelGraph Group rule trace",
     "pruning": """PruningPlan check_optimizer compare_plans compare_with_silenced load_pruned
         make_plan mask measure_cost prune prune_optimizer rank_filters save_pruned score_filters
-        silence total_cost""",
-    "training": "Metrics TrainSettings compare_networks evaluate make_optimizer train",
-    "measure": """choose_ratios compare_ratios measure_latency measure_retrained measure_sensitivity
+        score_statistics silence total_cost""",
+    "training": """Metrics TrainSettings compare_networks count_classes count_confusions evaluate
+        find_flips make_optimizer predict train""",
+    "measure": """best_within choose_ratios compare_ratios feature_maps find_front find_unmeasured
+        level_ratios measure_latency measure_retrained measure_sensitivity predict_accuracy
         uniform_ratios""",
     "experiments": """Experiment Recipe check_parameters compare_with_paper load_recipe read_log
         read_paper read_rows recipe_names replay time_recipes""",

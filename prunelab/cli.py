@@ -21,11 +21,17 @@ app = typer.Typer(
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def lab(context: typer.Context) -> None:
-    """Open JupyterLab on the lab notebook; its options (--no-browser, --port 8890) pass through."""
+    """Open the lab in JupyterLab; its options (--no-browser, --port 8890) pass through."""
+    notebook = find_notebook("lab")
     # Jupyter refuses to start for root, which is who one is in a container; the server listens on
     # loopback, with a token
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    command = [sys.executable, "-m", "jupyterlab", str(find_notebook("lab")), *root, *context.args]
+    # the notebook alone, without side bars
+    page = [
+        f"--ServerApp.root_dir={notebook.parent}",
+        f"--LabApp.default_url=/doc/tree/{notebook.name}",
+    ]
+    command = [sys.executable, "-m", "jupyterlab", *page, *root, *context.args]
     raise typer.Exit(subprocess.call(command))
 
 

@@ -1,5 +1,8 @@
 """Long work beside the widgets: in a thread, one at a time, with progress; it can be stopped."""
 
+import ctypes
+import gc
+import sys
 import threading
 import time
 import traceback
@@ -9,7 +12,8 @@ from html import escape
 import ipywidgets as widgets
 import traitlets
 
-Report = Callable[[int, int], None]
+from prunelab.utils.progress import Report
+
 REDRAW_SECONDS = 0.1  # between two movements of a bar
 
 
@@ -24,19 +28,20 @@ class Job(traitlets.HasTraits):
 
     Attributes:
         running: whether it is at work (a trait, like the others).
-        done: how far it is, a fraction.
+        at: how much is done, and of how much.
         message: what was said at its end.
     """
 
     running = traitlets.Bool(False)
-    done = traitlets.Float(0.0)
+    at = traitlets.Tuple()
     message = traitlets.Unicode()
 
     def __init__(self, work: Callable[[Report], str], desk: threading.Lock) -> None:
         super().__init__()
-        self._work, self._desk = work, desk
+        self._work, self._desk, self.at = work, desk, (0, 0)
         self._stop, self._moved = threading.Event(), 0.0
         self._thread: threading.Thread | None = None
+        self.started = 0.0
 
     def start(self) -> bool:
         """Start the work, unless another job is at it; whether it was started."""
@@ -44,7 +49,8 @@ class Job(traitlets.HasTraits):
             self.message = "Something else is running: wait for it, or stop it."
             return False
         self._stop.clear()
-        self.done, self.message, self.running = 0.0, "", True
+        self.started = time.monotonic()
+        self.at, self.message, self.running = (0, 0), "", True
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         return True
@@ -63,7 +69,7 @@ class Job(traitlets.HasTraits):
         if self._stop.is_set():
             raise KeyboardInterrupt("stopped")
         if time.monotonic() - self._moved > REDRAW_SECONDS or done == total:
-            self._moved, self.done = time.monotonic(), done / max(total, 1)
+            self._moved, self.at = time.monotonic(), (done, total)
 
     def _run(self) -> None:
         try:
@@ -76,8 +82,18 @@ class Job(traitlets.HasTraits):
             traceback.print_exc()
             message = f"{type(error).__name__}: {error}"
         finally:
+            give_back_memory()
             self._desk.release()
         self.message, self.running = message, False
+
+
+def give_back_memory() -> None:
+    """Return what was freed to the system: glibc keeps it for the thread that had it."""
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+        if trim:
+            trim(0)
 
 
 def _sentence(text: str) -> str:
@@ -86,31 +102,60 @@ def _sentence(text: str) -> str:
 
 
 class JobBar(widgets.HBox):
-    """A job's start and stop buttons, its bar, and what it says."""
+    """A job's start and stop buttons, its bar, and what it says.
+
+    unit: what is counted, "images" say.
+    """
 
     def __init__(
-        self, job: Job, label: str, *, help: str = "", options: tuple[widgets.Widget, ...] = ()
+        self,
+        job: Job,
+        label: str,
+        *,
+        help: str = "",
+        unit: str = "",
+        options: tuple[widgets.Widget, ...] = (),
     ) -> None:
-        self.job = job
+        self.job, self.unit = job, unit
         self.start = widgets.Button(
-            description=label, button_style="primary", tooltip=help, layout={"width": "160px"}
+            description=label, button_style="primary", tooltip=help, layout={"width": "110px"}
         )
         self.stop = widgets.Button(
-            description="Stop", icon="stop", disabled=True, layout={"width": "80px"}
+            description="Stop",
+            icon="stop",
+            tooltip="what is done so far is kept",
+            layout={"width": "76px", "display": "none"},
         )
         self.bar = widgets.FloatProgress(max=1.0, layout={"width": "120px", "display": "none"})
-        self.text = widgets.HTML(layout={"flex": "1 1 260px"})
+        self.text = widgets.HTML(layout={"flex": "1 1 220px", "min_width": "0"})
         self.start.on_click(lambda _: job.start())
         self.stop.on_click(lambda _: job.stop())
-        job.observe(self._follow, ["running", "done", "message"])
+        job.observe(self._follow, ["running", "at", "message"])
         super().__init__(
             [self.start, self.stop, *options, self.bar, self.text],
             layout={"flex_flow": "row wrap", "align_items": "center"},
         )
 
     def _follow(self, change: dict[str, object]) -> None:
-        job = self.job
-        self.start.disabled, self.stop.disabled = job.running, not job.running
-        self.bar.layout.display = "" if job.running else "none"
-        self.bar.value = job.done
-        self.text.value = f'<span style="line-height:1.4">{escape(job.message)}</span>'
+        job, (done, total) = self.job, self.job.at
+        self.start.disabled = job.running
+        self.stop.layout.display = self.bar.layout.display = "" if job.running else "none"
+        self.bar.value = done / max(total, 1)
+        said = job.message
+        if job.running and total:
+            said = f"{done:,} of {total:,} {self.unit}".rstrip() + self._left(done, total)
+        self.text.value = f'<span style="line-height:1.4">{escape(said)}</span>'
+
+    def _left(self, done: int, total: int) -> str:
+        """The time left, once it can be guessed."""
+        spent = time.monotonic() - self.job.started
+        if spent < 1 or not 0 < done < total:
+            return ""
+        return f", {say_seconds(spent * (total - done) / done)} left"
+
+
+def say_seconds(seconds: float) -> str:
+    """A time for reading: "40 s", "3 min", "2.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""The left side: which network, how filters are ranked, and how many go."""
+"""The left side: which network, how many filters go, and how they are ranked."""
 
 import threading
 import warnings
@@ -9,27 +9,42 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from prunelab.data import NAMED
-from prunelab.lab.jobs import Job, JobBar, Report
-from prunelab.lab.sliders import StageRows
-from prunelab.lab.state import State, open_network
-from prunelab.models import model_names
+from prunelab.lab.boxes import close_all, untitle
+from prunelab.lab.jobs import Job, JobBar
+from prunelab.lab.opening import Opening
+from prunelab.lab.sliders import StageRows, read_ratio, say_ratio
+from prunelab.lab.state import BUDGETS, State
 from prunelab.pruning import CRITERIA, IMAGE_CRITERIA, ORDERS, ROUNDINGS, STRATEGIES
+from prunelab.utils.progress import Report
 
-OURS_LABEL = "our ResNet-20 on digits"
-WIDE, NARROW = "330px", "150px"
-LABEL = {"description_width": "60px"}
+OWN = "your own"  # ratios of no preset
+LABEL = {"description_width": "62px"}
 CHOICES = {
     "criterion": CRITERIA,
     "order": ORDERS,
     "strategy": STRATEGIES,
     "rounding": list(ROUNDINGS),
 }
-HELPS = {
-    "criterion": "how filters are scored; a small score says that a filter matters little",
-    "order": "which go: the smallest scores (the paper), random ones, the largest",
-    "strategy": "greedy leaves out kernels that read maps which are already gone (§3.3)",
-    "rounding": "of ratio × filters; ceil gives the paper's table",
+# what each choice is, shown below it
+ABOUT = {
+    "l1": "sum of a filter's |weights|: the paper's",
+    "l2": "root of the sum of squared weights",
+    "fpgm": "distance to the other filters: near their median, replaceable",
+    "bn_scale": "|scale| of the batch norm behind the filter",
+    "mean_mean": "mean of its maps over training images (Fig. 9)",
+    "mean_std": "spread within its maps, mean over training images",
+    "mean_l1": "ℓ1-norm of its maps, mean over training images",
+    "mean_l2": "ℓ2-norm of its maps, mean over training images",
+    "var_l2": "variance of its maps' ℓ2-norm over training images",
+    "taylor": "(gradient · weight)² over training images",
+    "smallest": "the smallest scores go: the paper's",
+    "random": "any filters go: what a criterion has to beat",
+    "largest": "the largest scores go: what should hurt most",
+    "independent": "each layer by itself: the paper's for its tables",
+    "greedy": "kernels that read maps already gone do not count (§3.3)",
+    "ceil": "ratio × filters rounded up: gives the paper's Table 1",
+    "floor": "ratio × filters rounded down",
+    "round": "ratio × filters rounded to the nearest",
 }
 
 
@@ -38,40 +53,49 @@ class Knobs(widgets.VBox):
 
     def __init__(self, state: State, desk: threading.Lock) -> None:
         self.state, self._quiet = state, False
-        self.trouble = widgets.HTML(layout={"width": WIDE})
-        self.opening = _Opening(state, desk)
-        self.settings = self._make_settings()
-        self.scoring = Job(self._score, desk)
-        self.preset = widgets.Dropdown(description="preset", layout={"width": "176px"}, style=LABEL)
-        self.limit = widgets.BoundedFloatText(
-            70,
-            min=1,
-            max=100,
-            step=1,
-            layout={"width": "58px"},
-            tooltip="multiply-adds that may be left, in per cent, for uniform and budget",
+        self.trouble = widgets.HTML()
+        self.opening = Opening(state, desk)
+        self.settings, self.about = self._make_settings()
+        self.scoring = JobBar(Job(self._score, desk), "Score", unit="training images")
+        self.scoring.start.layout.display = "none"  # choosing a criterion starts it
+        self.preset = widgets.Dropdown(
+            description="preset", layout={"flex": "1 1 auto", "min_width": "0"}, style=LABEL
         )
-        self.apply = widgets.Button(description="Apply", layout={"width": "62px"})
-        self.apply.on_click(lambda _: self.act(self._apply_preset))
+        self.limit = widgets.Text(
+            "70",
+            description="≤ %",
+            continuous_update=False,
+            tooltip="multiply-adds that may be left, in per cent, for uniform and budget",
+            layout={"width": "84px"},
+            style={"description_width": "28px"},
+        )
+        self.preset.observe(self._choose_preset, "value")
+        self.limit.observe(self._choose_preset, "value")
         self.stages: dict[str, StageRows] = {}
         self.ratios = widgets.VBox()
+        heading = widgets.HTML("<b>Filters removed</b>, % of each layer")
+        ranked = [
+            part
+            for name, knob in self.settings.items()
+            for part in (knob, self.about.get(name))
+            if part
+        ]
         super().__init__(
             [
                 self.opening,
-                *self.settings.values(),
-                widgets.HBox([self.preset, widgets.Label("≤ %"), self.limit, self.apply]),
-                widgets.HTML("filters removed, %", layout={"margin": "6px 0 0 0"}),
-                self.ratios,
+                heading,
+                widgets.HBox([self.preset, self.limit]),
                 self.trouble,
-            ],
-            layout={"width": "350px", "flex": "0 0 350px"},
+                self.ratios,
+                widgets.HTML("<b>Which ones</b>", layout={"margin": "8px 0 0"}),
+                *ranked,
+                self.scoring,
+            ]
         )
+        self.add_class("prunelab-knobs")
         state.observe(self._rebuild, "network")
         state.observe(self._refresh, "plan")
         self._rebuild()
-
-    def _apply_preset(self) -> None:
-        self.state.preset(self.preset.value, self.limit.value / 100)
 
     def act(self, change: Callable[[], None]) -> None:
         """Do what a knob asks for; what is refused, or odd, is said; the knobs show what holds."""
@@ -82,62 +106,75 @@ class Knobs(widgets.VBox):
             try:
                 change()
                 said = [str(w.message) for w in odd if issubclass(w.category, UserWarning)]
+                said += self._say_swallowed()
             except (ValueError, OSError) as error:
                 said = [str(error)]
         self.trouble.value = "<br>".join(f"⚠ {escape(text)}" for text in dict.fromkeys(said[:3]))
         self._refresh()
 
-    def _make_settings(self) -> dict[str, widgets.Widget]:
+    def _say_swallowed(self) -> list[str]:
+        """Ratios that remove nothing, since what stays is rounded up."""
+        state, names = self.state, []
+        for group in state.graph.groups:
+            if group.prunable and state.ratio_of(group.leader) and not state.removed(group.leader):
+                names.append(state.graph.shapes[group.leader].paper_name)
+        if not names:
+            return []
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        why = f"align {state.choice['align']}"
+        if state.choice["align"] == 1:
+            why = f"rounding {state.choice['rounding']!r}"
+        return [f"{why} leaves {', '.join(names[:3])}{more} whole: a larger ratio would not"]
+
+    def _choose_preset(self, _: object) -> None:
+        if self.preset.value != OWN:
+            self.act(lambda: self.state.preset(self.preset.value, read_limit(self.limit.value)))
+
+    def _make_settings(self) -> tuple[dict[str, widgets.Widget], dict[str, widgets.HTML]]:
         made: dict[str, widgets.Widget] = {}
         for name, options in CHOICES.items():
-            made[name] = widgets.Dropdown(
-                options=options,
-                description=name,
-                tooltip=HELPS[name],
-                layout={"width": WIDE},
-                style=LABEL,
-            )
+            made[name] = widgets.Dropdown(options=options, description=name, style=LABEL)
         made["align"] = widgets.BoundedIntText(
-            1,
-            min=1,
-            max=64,
-            description="align",
-            tooltip="what stays is rounded up to a multiple of this; 8 suits hardware",
-            layout={"width": NARROW},
-            style=LABEL,
+            1, min=1, max=64, description="align", layout={"width": "136px"}, style=LABEL
         )
         for name, knob in made.items():
+            if name != "align":
+                knob.layout.width = "auto"
             knob.observe(lambda change, name=name: self._choose(name, change["new"]), "value")
-        return made
+        about = {name: widgets.HTML() for name in made}
+        for line in about.values():
+            line.add_class("prunelab-about")
+        about["align"].value = "what stays is rounded up to a multiple; 8 suits hardware"
+        return made, about
 
     def _choose(self, name: str, value: Any) -> None:
         network = self.state.network
         of_images = name == "criterion" and value in IMAGE_CRITERIA
         if not of_images or value in network.known or self._quiet:
             self.act(lambda: self.state.choose(**{name: value}))
-        elif self.scoring.start():  # it looks at images first
-            self.trouble.value = f"{value} looks at {len(network.data.train):,} training images …"
-        else:
-            self.trouble.value = self.scoring.message
+        elif not self.scoring.job.start():  # it looks at images first
             self._refresh()
 
     def _score(self, report: Report) -> str:
         criterion = self.settings["criterion"].value
         try:
-            self.state.network.scores(criterion)
-        finally:
+            self.state.network.scores(criterion, report)
             self.act(lambda: self.state.choose(criterion=criterion))
+        finally:
+            self._refresh()
         return ""
 
     def _rebuild(self, _: object = None) -> None:
         """Rows for another network."""
         state = self.state
+        old = self.ratios.children
         self.stages = {
             stage: StageRows(stage, state, self.act, self.quietly) for stage in state.graph.stages
         }
         self.ratios.children = tuple(self.stages.values())
-        self.preset.options = state.presets()
-        self.preset.value = self.preset.options[0]
+        untitle(self)
+        for row in old:
+            close_all(row)
         self.trouble.value = ""
         self._refresh()
 
@@ -145,6 +182,14 @@ class Knobs(widgets.VBox):
         with self.quietly():
             for name, knob in self.settings.items():
                 knob.value = self.state.choice[name]
+                if name in CHOICES:
+                    self.about[name].value = escape(ABOUT[knob.value])
+            name, limit = self.state.wish.preset or (OWN, None)
+            self.preset.options = [*self.state.presets(), *([OWN] if name == OWN else [])]
+            self.preset.value = name
+            if limit is not None:
+                self.limit.value = say_ratio(limit)
+            self.limit.layout.visibility = "visible" if name in (*BUDGETS, OWN) else "hidden"
             for rows in self.stages.values():
                 rows.refresh()
 
@@ -158,45 +203,11 @@ class Knobs(widgets.VBox):
             self._quiet = before
 
 
-class _Opening(widgets.Accordion):
-    """Another network, weights, or data."""
-
-    def __init__(self, state: State, desk: threading.Lock) -> None:
-        self.state = state
-        wide = {"layout": {"width": "300px"}, "style": LABEL}
-        self.model = widgets.Dropdown(
-            options=[OURS_LABEL, *model_names()], description="network", **wide
-        )
-        self.weights = widgets.Text(
-            description="weights",
-            placeholder="a file (.safetensors, .pt, .th); empty: fresh",
-            continuous_update=False,
-            **wide,
-        )
-        self.data = widgets.Combobox(
-            value="digits",
-            options=NAMED,
-            description="data",
-            placeholder="digits, cifar10 … or a folder",
-            **wide,
-        )
-        self.bar = JobBar(Job(self._open, desk), "Open", help="trace this network and take it up")
-        super().__init__(
-            [widgets.VBox([self.model, self.weights, self.data, self.bar])],
-            layout={"width": "350px"},
-        )
-        state.observe(self._name, "network")
-        self._name()
-
-    def _open(self, report: Report) -> str:
-        name = None if self.model.value == OURS_LABEL else self.model.value
-        network = open_network(name, self.data.value, self.weights.value.strip() or None)
-        report(1, 2)
-        self.state.show(network)
-        fresh = name and not network.weights
-        return "With fresh weights: nothing was learned yet." if fresh else ""
-
-    def _name(self, _: object = None) -> None:
-        network = self.state.network
-        model = network.architecture or type(network.model).__name__
-        self.titles = (f"{model} on {network.data.name}",)
+def read_limit(text: str) -> float:
+    """The multiply-adds that may be left, typed in per cent; ValueError if none are."""
+    if text.strip().removesuffix("%").strip() in ("100", "100.0"):
+        return 1.0
+    limit = read_ratio(text)
+    if not limit:
+        raise ValueError("something must be left: give the limit in per cent, such as 70")
+    return limit

@@ -1,7 +1,9 @@
 """Charts that Python goes on moving, and tables as HTML."""
 
+import copy
 import hashlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from html import escape
 from typing import Any
@@ -12,25 +14,87 @@ from pandas.io.formats.style import Styler
 
 Format = str | Callable[[object], str] | None
 CELL = "padding:1px 10px 1px 0;line-height:1.5;white-space:nowrap;text-align:left"
+# a chart takes the colours of the page, light or dark
+INK, FAINT = "var(--jp-ui-font-color1, black)", "var(--jp-border-color2, #dddddd)"
+PAGE = {
+    "background": "transparent",
+    "view": {"stroke": FAINT},
+    "axis": {
+        "labelColor": INK,
+        "titleColor": INK,
+        "gridColor": FAINT,
+        "domainColor": FAINT,
+        "tickColor": FAINT,
+    },
+    "legend": {"labelColor": INK, "titleColor": INK},
+    "header": {"labelColor": INK, "titleColor": INK},
+    "title": {"color": INK, "subtitleColor": INK},
+    "text": {"color": INK},
+    "rule": {"color": INK},
+}
 
 
-def live(chart: Any) -> alt.JupyterChart:
-    """A chart that Python can go on moving, by `move`."""
+def live(chart: Any, signals: Mapping[str, list[dict[str, str]]] | None = None) -> alt.JupyterChart:
+    """A chart that Python can go on moving, by `move`; as wide as there is room.
+
+    signals: {parameter, or a new name: Vega's event handlers}, by which a mark can be dragged.
+    """
     with suppress(ImportError):  # without vl-convert the chart loads its code from the network
         alt.JupyterChart.enable_offline()
-    made = alt.JupyterChart(chart, embed_options={"actions": False})
+    fitted = _fit(chart)
+    options: dict[str, Any] = {"actions": False}
+    if signals:
+        options["patch"] = _patch(fitted, signals)
+    made = alt.JupyterChart(fitted, embed_options=options)
+    made.layout.width = "100%"
     made.moved = {}
     # a page that draws the chart anew begins with its first values
     made.observe(lambda _: move(made), "_params")
     return made
 
 
+def _patch(chart: Any, signals: Mapping[str, list[dict[str, str]]]) -> list[dict[str, Any]]:
+    """JSON patch (RFC 6902) of the compiled chart: handlers for these of its signals."""
+    import vl_convert  # a machine that only runs replays may have none
+
+    version = "_".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
+    compiled = vl_convert.vegalite_to_vega(chart.to_dict(), vl_version=version)
+    places = {signal["name"]: i for i, signal in enumerate(compiled["signals"])}
+    new = [name for name in signals if name not in places]
+    added = [{"name": name, "value": None, "on": signals[name]} for name in new]
+    patch: list[dict[str, Any]]
+    patch = [{"op": "add", "path": "/signals/-", "value": signal} for signal in added]
+    for name in signals.keys() & places.keys():
+        path = f"/signals/{places[name]}/on"
+        patch.append({"op": "add", "path": path, "value": signals[name]})
+    return patch
+
+
+def redraw(chart: alt.JupyterChart, other: Any) -> None:
+    """Show another chart in the place of a live one."""
+    chart.moved = {}
+    chart.chart = _fit(other)
+
+
+def _fit(chart: Any) -> Any:
+    """The chart in the page's colours and, but for one of several panels, as wide as its place."""
+    chart = copy.copy(chart)
+    chart.config = PAGE
+    single = isinstance(chart, alt.Chart | alt.LayerChart)
+    if single and not isinstance(getattr(chart, "width", None), alt.Step):
+        chart.width = "container"
+        chart.autosize = {"type": "fit-x", "contains": "padding"}
+    return chart
+
+
 def move(chart: alt.JupyterChart, **values: Any) -> None:
-    """Give a live chart's parameters these values, and keep them: only marks move."""
-    chart.moved.update(values)
-    for name, value in chart.moved.items():
-        if getattr(chart.params, name) != value:
-            setattr(chart.params, name, value)
+    """Give a live chart's parameters these values, and keep them: only marks move.
+
+    Those that a hand moves are left out: to send them back would be to send their past.
+    """
+    chart.moved |= json.loads(json.dumps(values))  # as the page gives them back
+    if any(chart._params.get(name) != value for name, value in chart.moved.items()):
+        chart._params = dict(chart.moved)
 
 
 def table(
@@ -54,5 +118,5 @@ def table(
         .set_table_styles([{"selector": "th, td", "props": CELL}])
         .set_table_styles(dict.fromkeys(numbers, right), overwrite=False)
     )
-    box = f'<div style="max-height:300px;overflow:auto">{style.to_html()}</div>'
+    box = f'<div style="overflow-x:auto">{style.to_html()}</div>'
     return f"<details><summary>{escape(summary)}</summary>{box}</details>" if summary else box

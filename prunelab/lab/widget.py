@@ -1,4 +1,4 @@
-"""The widget: knobs on the left, tabs on the right, what to do with the choice below."""
+"""The widget: totals above, knobs on the left, tabs on the right, what to do with it below."""
 
 import threading
 from collections.abc import Mapping
@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
-import pandas as pd
 import traitlets
 from torch import nn
 
 from prunelab.data import DataSplits
 from prunelab.lab.actions import Actions
+from prunelab.lab.boxes import untitle
+from prunelab.lab.head import Head
 from prunelab.lab.knobs import Knobs
-from prunelab.lab.state import State, open_network
-from prunelab.lab.tabs import Cost, Coupling, Norms, Sensitivity, Time, View
+from prunelab.lab.state import Glance, State, Tray, open_network
+from prunelab.lab.tabs import TABS, Plans, View
 from prunelab.pruning import PruningPlan
+
+STYLE = Path(__file__).with_name("style.css")
+GONE = "The lab was here, in a kernel that has ended: run all cells, and it is back."
 
 
 class Lab(widgets.VBox):
@@ -27,6 +31,7 @@ class Lab(widgets.VBox):
         data: a data set, or what `load_data` takes: a name or an image folder.
         weights: a file that `load_model` takes or `save_pruned` wrote, for a model by name.
         ratios: where the sliders begin, as in `make_plan`.
+        images: validation images whose correct predictions are counted after each move; 0: none.
         choice: criterion, strategy, order, rounding and align, as in `make_plan`.
 
     Attributes:
@@ -56,28 +61,36 @@ class Lab(widgets.VBox):
         *,
         weights: str | Path | None = None,
         ratios: Mapping[str, float] | None = None,
+        images: int = 300,
         **choice: Any,
     ) -> None:
         self.state = State(open_network(model, data, weights), ratios=ratios, **choice)
         desk = threading.Lock()
-        self.totals = widgets.HTML()
+        self.glance = Glance(self.state, desk, images)
+        self.tray = Tray(self.state, self.glance)
+        self.head = Head(self.state, self.glance, self.tray)
         self.knobs = Knobs(self.state, desk)
-        self.tabs = Tabs(self.state, desk)
-        self.actions = Actions(self.state, desk)
-        sides = widgets.HBox([self.knobs, self.tabs], layout={"flex_flow": "row wrap"})
-        super().__init__([self.totals, sides, self.actions])
+        self.tabs = Tabs(self.state, self.tray, desk)
+        self.actions = Actions(self.state, self.tray, desk)
+        right = widgets.VBox([self.tabs, self.actions])
+        right.add_class("prunelab-right")
+        sides = widgets.VBox([self.knobs, right])
+        sides.add_class("prunelab-sides")
+        style = widgets.HTML(f"<style>{STYLE.read_text()}</style>", layout={"display": "none"})
+        super().__init__([style, self.head, sides])
+        self.add_class("prunelab-lab")
+        untitle(self)
         self.state.observe(self._follow, "plan")
         self._follow()
 
     def _follow(self, _: object = None) -> None:
-        self.totals.value = describe_totals(self.state.cost)
         self.set_trait("plan", self.state.plan)
         self.ratios = dict(self.state.ratios)
 
     @traitlets.validate("ratios")
     def _check_ratios(self, proposal: dict[str, Any]) -> dict[str, float]:
         ratios = dict(proposal["value"])
-        self.state.network.plan(ratios, self.state.choice)  # raises what is wrong with them
+        self.state.network.plan(ratios, **self.state.choice)  # raises what is wrong with them
         return ratios
 
     @traitlets.observe("ratios")
@@ -85,42 +98,26 @@ class Lab(widgets.VBox):
         if change["new"] != self.state.ratios:
             self.state.choose(ratios=change["new"])
 
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)
+        return {**bundle, "text/plain": GONE}
+
 
 class Tabs(widgets.Tab):
     """The views; the one in front is kept up to date."""
 
-    def __init__(self, state: State, desk: threading.Lock) -> None:
-        self.views: tuple[View, ...] = (
-            Norms(state),
-            Sensitivity(state, desk),
-            Cost(state),
-            Coupling(state),
-            Time(state, desk),
-        )
-        super().__init__(list(self.views), layout={"flex": "1 1 640px", "min_width": "640px"})
+    def __init__(self, state: State, tray: Tray, desk: threading.Lock) -> None:
+        self.views: tuple[View, ...] = (*(tab(state, desk) for tab in TABS), Plans(tray))
+        super().__init__(list(self.views))
         self.titles = tuple(view.title for view in self.views)
         self.observe(self._turn, "selected_index")
         self.selected_index = 0
         self._turn()
 
+    def __getitem__(self, title: str) -> View:
+        """A view by its title."""
+        return self.views[self.titles.index(title)]
+
     def _turn(self, _: object = None) -> None:
         for i, view in enumerate(self.views):
             view.look(i == self.selected_index)
-
-
-def describe_totals(cost: pd.DataFrame) -> str:
-    """What is left of multiply-adds, parameters and memory of maps, as HTML; of `Network.cost`."""
-    names = {
-        "flops": ("multiply-adds", ""),
-        "params": ("parameters", ""),
-        "memory": ("memory of maps", "B"),
-    }
-    cards = []
-    for key, (name, unit) in names.items():
-        before, after = cost[key].sum(), cost[f"{key}_after"].sum()
-        size, prefix = (1e6, "M") if before >= 1e6 else (1e3, "k")
-        large = f'<span style="font-size:24px;line-height:1.3">{1 - after / before:.1%}</span>'
-        left = f"<b>{after / size:,.2f} {prefix}{unit}</b> of {before / size:,.2f} {prefix}{unit}"
-        cards.append(f'<div style="margin-right:48px">{large} of {name} removed<br>{left}</div>')
-    style = "display:flex;flex-wrap:wrap;line-height:1.4;margin:4px 0"
-    return f'<div style="{style}">{"".join(cards)}</div>'

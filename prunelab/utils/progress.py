@@ -1,12 +1,13 @@
 """How far long work is: a bar on a terminal; elsewhere (a notebook, a log) a line now and then."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from tqdm import tqdm
 
 Item = TypeVar("Item")
+Report = Callable[[int, int], None]  # called with how much is done, of how much
 SECONDS = 30  # between two lines
 
 

@@ -20,11 +20,13 @@ from prunelab import (
     total_cost,
 )
 from prunelab.lab import Lab
-from prunelab.lab.export import code_text, recipe_text, save_recipe
-from prunelab.lab.jobs import Job
+from prunelab.lab.jobs import Job, JobBar, say_seconds
 from prunelab.lab.live import live, move, table
-from prunelab.lab.tabs.sensitivity import take_point
-from prunelab.lab.state import State, open_network
+from prunelab.lab.sliders import OWN
+from prunelab.lab.state import State, code_text, open_network, recipe_text, save_recipe
+from prunelab.lab.tabs import sensitivity
+from prunelab.lab.tabs.sensitivity import MAP, take_point
+from prunelab.pruning import MAP_STATISTICS
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,12 @@ def state(network):
 
 @pytest.fixture
 def lab(few_digits):
-    return Lab(load_model("resnet20"), few_digits, ratios={"stage1": 0.3, "stage3": 0.5})
+    return Lab(load_model("resnet20"), few_digits, ratios={"stage1": 0.3, "stage3": 0.5}, images=0)
+
+
+def turn(lab, title):
+    """Look at a tab."""
+    lab.tabs.selected_index = lab.tabs.titles.index(title)
 
 
 # --- the state ---
@@ -70,22 +77,59 @@ def test_what_is_refused_changes_nothing(state):
         assert (state.plan, state.ratios, state.choice) == before
 
 
-def test_a_stage_moves_its_layers_but_those_that_are_skipped(state):
+def test_a_stage_moves_its_layers_but_those_with_ratios_of_their_own(state):
     state.set_ratio("layer1.0.conv1", 0.5)
     state.set_ratio("layer1.1.conv1", 0.0)
     assert state.ratio_of("layer1.0.conv1") == 0.5
     assert state.ratio_of("conv_6") == 0.3  # by the stage's key
-    assert state.skips("conv_4")
+    assert state.own_ratio("conv_4") == 0
     state.set_stage("stage1", 0.2)
-    assert state.ratios == {"stage1": 0.2, "layer1.1.conv1": 0.0}
-    assert {name: state.ratio_of(name) for name in ("stage1", "conv_2", "conv_4", "stage2")} == {
-        "stage1": 0.2,
-        "conv_2": 0.2,
-        "conv_4": 0.0,
-        "stage2": 0.0,
-    }
+    assert state.ratios == {"stage1": 0.2, "layer1.0.conv1": 0.5, "layer1.1.conv1": 0.0}
+    names = ("stage1", "conv_2", "conv_4", "conv_6", "stage2")
+    assert [state.ratio_of(name) for name in names] == [0.2, 0.5, 0.0, 0.2, 0.0]
     state.set_ratio("layer1.1.conv1", None)
-    assert not state.skips("conv_4")
+    assert state.own_ratio("conv_4") is None
+    assert state.ratio_of("conv_4") == 0.2
+
+
+def test_a_stage_that_moves_shows_a_layer_of_it(state):
+    state.set_stage("stage3", 0.1)
+    assert state.graph.group_of(state.layer).stage == "stage3"
+
+
+def test_undo_and_redo(state):
+    assert state.steps == (0, 0)
+    state.set_stage("stage1", 0.4)
+    state.set_stage("stage1", 0.5)  # one movement of one slider
+    state.choose(order="largest")
+    state.undo()
+    assert (state.choice["order"], state.ratios) == ("smallest", {"stage1": 0.5})
+    state.undo()
+    assert state.ratios == {"stage1": 0.3}
+    assert state.plan == make_plan(state.graph, {"stage1": 0.3})
+    state.undo()  # nothing is left to undo
+    state.redo()
+    state.redo()
+    assert (state.choice["order"], state.ratios) == ("largest", {"stage1": 0.5})
+    state.undo()
+    state.set_stage("stage2", 0.1)
+    assert state.steps == (2, 0)  # what was undone is gone
+
+
+def test_filters_picked_by_hand(state):
+    layer = "layer1.0.conv1"
+    before = state.plan.keep[layer]
+    gone = state.plan.removed[layer]
+    state.toggle(layer, before[0])  # it goes; another one stays for it
+    assert before[0] in state.plan.removed[layer]
+    assert len(state.plan.removed[layer]) == len(gone)
+    state.toggle(layer, gone[0])
+    assert gone[0] in state.plan.keep[layer]
+    assert state.wish.keep == {layer: [gone[0]]}
+    state.toggle(layer, gone[0])  # a second time takes the first back
+    assert not state.wish.keep
+    state.forget_hand(layer)
+    assert state.plan.keep[layer] == before
 
 
 def test_presets(network):
@@ -99,6 +143,11 @@ def test_presets(network):
     )
     state.preset("budget", 0.6)
     assert total_cost(state.graph, state.plan).loc["after", "flops"] <= 0.6 * 40551040
+    assert state.wish.preset == ("budget", 0.6)
+    state.set_stage("stage1", 0.1)
+    assert state.wish.preset is None
+    state.undo()
+    assert state.wish.preset == ("budget", 0.6)
     state.preset("nothing")
     assert state.plan == make_plan(state.graph, {})
     assert state.presets() == ["nothing", "resnet20-pruned-b", "uniform", "budget"]
@@ -138,14 +187,14 @@ def test_it_starts_where_the_parameter_says(lab):
 
 def test_a_slider_moves_totals_charts_and_plan(lab):
     dots = lab.tabs.views[0].dots
-    before = dots.params.shown
+    before = charts.describe_norms(lab.state.rank(lab.state.layer), lab.state.layer)
     lab.knobs.stages["stage1"].slider.value = 50
     assert lab.ratios["stage1"] == 0.5
     after = total_cost(lab.state.graph, lab.plan).loc["after", "flops"]
-    assert f"<b>{after / 1e6:,.2f} M</b> of 40.55 M" in lab.totals.value
+    assert f"<b>{after / 1e6:,.2f} M</b> of 40.55 M" in lab.head.totals.value
     assert before["fates"].count("removed") == 5
-    assert dots.params.shown["fates"].count("removed") == 8
-    assert dots.params.shown["cut"] == 8.5
+    assert dots.moved["shown"]["fates"].count("removed") == 8
+    assert dots.moved["shown"]["cut"] == 8.5
 
 
 def test_a_slider_is_not_answered_with_its_past(lab):
@@ -157,6 +206,41 @@ def test_a_slider_is_not_answered_with_its_past(lab):
     slider.observe(sent.append, "value")
     lab.ratios = {**lab.ratios, "stage1": 0.37, "stage2": 0.1}
     assert not sent
+
+
+@pytest.mark.parametrize("ratio", [0.282, 0.3333, 0.004, 0.123456])
+def test_what_a_page_sends_back_rounded_changes_nothing(lab, ratio):
+    """A page shows a slider at its steps, and may send them back as if a hand had moved it."""
+    lab.ratios = {"stage1": ratio}
+    row = lab.knobs.stages["stage1"].ratio
+    for shown in (round(200 * ratio) / 2, round(100 * ratio, 1)):
+        row.slider.value = shown
+        assert lab.ratios == {"stage1": ratio}
+    assert row.field.value == f"{100 * ratio:.6g}"
+    row.field.value = row.field.value
+    assert lab.ratios == {"stage1": ratio}
+
+
+def test_ratios_are_typed_with_a_comma_or_a_point(lab):
+    row = lab.knobs.stages["stage1"].ratio
+    for text, ratio in (("33,3", 0.333), (" 28.25 % ", 0.2825), ("0", 0.0)):
+        row.field.value = text
+        assert lab.ratios["stage1"] == ratio
+        assert row.field.value == f"{100 * ratio:.6g}"
+    for text in ("much", "100", "-3"):
+        row.field.value = text
+        assert lab.ratios["stage1"] == 0
+        assert "a ratio is" in lab.knobs.trouble.value
+        assert row.field.value == "0"
+
+
+def test_how_many_filters_go_is_shown(lab):
+    row = lab.knobs.stages["stage3"]
+    row.opener.value = True
+    layer = row.layers["layer3.0.conv1"].ratio
+    for text in ("50", "49.5"):
+        layer.field.value = text
+        assert "32 of 64" in layer.count.value
 
 
 def test_setting_ratios_moves_the_sliders(lab):
@@ -181,19 +265,24 @@ def test_a_stage_opens_into_its_layers(lab):
     assert "layer1.2.conv1" not in lab.ratios
     fixed, free = rows.layers["conv1"], rows.layers["layer1.1.conv1"]
     assert fixed.slider.disabled
-    assert fixed.skip.disabled
     assert "zero" in fixed.slider.tooltip or "pad" in fixed.slider.tooltip  # the shortcut's
     free.slider.value = 60
     assert lab.ratios["layer1.1.conv1"] == 0.6
     assert lab.state.layer == "layer1.1.conv1"
-    assert lab.tabs.views[0].picker.value == "layer1.1.conv1"
-    free.skip.value = True
-    assert lab.ratios["layer1.1.conv1"] == 0
-    assert free.slider.disabled
-    rows.slider.value = 40
-    assert [row.slider.value for row in rows.layers.values()] == [0, 40, 0, 40]
-    free.skip.value = False
+    assert lab.tabs["Norms"].picker.value == "layer1.1.conv1"
+    assert OWN in free._dom_classes
+    assert free.follow.layout.visibility == "visible"
+    rows.slider.value = 40  # those with ratios of their own stay
+    assert [row.slider.value for row in rows.layers.values()] == [0, 40, 60, 40]
+    free.follow.click()
     assert free.slider.value == 40
+    assert OWN not in free._dom_classes
+
+
+def test_an_alignment_that_swallows_a_ratio_says_so(lab):
+    lab.ratios = {"stage1": 0.1}
+    lab.knobs.settings["align"].value = 8
+    assert "align 8 leaves conv_2, conv_4, conv_6 whole" in lab.knobs.trouble.value
 
 
 def test_a_knob_that_is_refused_says_why_and_goes_back(lab):
@@ -209,21 +298,40 @@ def test_a_knob_that_is_refused_says_why_and_goes_back(lab):
 
 def test_a_criterion_of_images_is_scored_in_a_thread(lab):
     lab.knobs.settings["criterion"].value = "mean_mean"
-    lab.knobs.scoring.join(60)
+    lab.knobs.scoring.job.join(60)
     assert lab.state.choice["criterion"] == "mean_mean"
     state = lab.state
     data = state.network.data
     assert lab.plan == make_plan(state.graph, lab.ratios, criterion="mean_mean", data=data)
     assert lab.knobs.trouble.value == ""
+    assert set(MAP_STATISTICS) <= state.network.known.keys()  # all of them in one pass
 
 
-def test_the_preset_row(lab):
-    lab.knobs.preset.value, lab.knobs.limit.value = "uniform", 60
-    lab.knobs.apply.click()
+def test_presets_show_what_is_in_force(lab):
+    knobs, whole = lab.knobs, lab.state.cost["flops"].sum()
+    assert knobs.preset.value == "your own"
+    knobs.limit.value = "60"
+    knobs.preset.value = "uniform"
     assert set(lab.ratios) == {"*"}
-    lab.knobs.preset.value = "budget"
-    lab.knobs.apply.click()
-    assert "measure the sensitivity first" in lab.knobs.trouble.value
+    knobs.limit.value = "55,5"
+    assert lab.state.cost["flops_after"].sum() <= 0.555 * whole
+    assert (knobs.preset.value, knobs.limit.value) == ("uniform", "55.5")
+    knobs.preset.value = "budget"
+    assert "measure the sensitivity first" in knobs.trouble.value
+    assert knobs.preset.value == "uniform"
+    knobs.stages["stage1"].slider.value = 80
+    assert knobs.preset.value == "your own"
+    lab.head.undo.click()
+    assert knobs.preset.value == "uniform"
+    knobs.preset.value = "nothing"
+    assert lab.ratios == {}
+
+
+@pytest.mark.parametrize("rounding", ["floor", "round"])
+def test_a_budget_holds_whatever_the_rounding_was(state, rounding):
+    state.choose(rounding=rounding)
+    state.preset("uniform", 0.7)
+    assert state.cost["flops_after"].sum() <= 0.7 * state.cost["flops"].sum()
 
 
 def test_another_network_is_opened_by_the_form(lab, tmp_path):
@@ -247,36 +355,81 @@ def test_another_network_is_opened_by_the_form(lab, tmp_path):
 
 
 def test_every_tab_is_drawn_when_it_is_looked_at_and_follows(lab):
-    for number, view in enumerate(lab.tabs.views):
-        lab.tabs.selected_index = number
+    for view in lab.tabs.views:
+        turn(lab, view.title)
         assert view.children, view.title
-    assert lab.tabs.titles == ("Norms", "Sensitivity", "Cost", "Coupling", "Time")
-    lab.tabs.selected_index = 2
+    turn(lab, "Cost")
     lab.ratios = {"stage2": 0.5}
     cost = lab.state.cost
-    assert lab.tabs.views[2].chart.params.left == charts.cost_left(cost)
-    lab.tabs.selected_index = 3
+    assert lab.tabs["Cost"].chart.moved["left"] == charts.cost_left(cost)
+    turn(lab, "Network")
     lab.state.layer = "conv1"
-    text = lab.tabs.views[3].text.value
+    text = lab.tabs["Network"].text.value
     assert "leads: its norms decide for 10 tied layers" in text
     assert "they stay" in text
 
 
-def test_sensitivity_is_measured_in_a_thread_and_clicked(lab):
-    lab.tabs.selected_index = 1
-    view = lab.tabs.views[1]
-    view.what.value, view.images.value = "each stage", 20
+def measure(lab, what="each stage", images=20):
+    turn(lab, "Sensitivity")
+    view = lab.tabs["Sensitivity"]
+    view.what.value, view.images.value = what, images
     view.job.start()
     view.job.join(120)
+    return view
+
+
+def test_sensitivity_is_measured_in_a_thread_and_clicked(lab):
+    view = measure(lab)
     assert view.job.message == "3 curves on 20 validation images."
     assert set(lab.state.measured["layer"]) == {"stage1", "stage2", "stage3"}
     point = {"layer": "stage2", "ratio": 0.4}
     view.chart._vl_selections = {"picked": {"value": {"vlPoint": {"or": [point]}}, "store": []}}
     assert lab.ratios["stage2"] == 0.4
+    assert view.chart.moved["at"]["stage2"][0] == round(39 / 96, 4)  # what is really removed
     take_point(lab.state, {"layer": "layer1.0.conv1", "ratio": 0.7})
     assert (lab.ratios["layer1.0.conv1"], lab.state.layer) == (0.7, "layer1.0.conv1")
     take_point(lab.state, point)
     assert lab.knobs.stages["stage2"].slider.value == 40
+
+
+def test_handles_and_the_line_of_the_curves(lab):
+    chart = measure(lab).chart
+    chart._params = {**chart._params, "dragged": {"layer": "stage2", "ratio": 0.12345}}
+    assert lab.ratios["stage2"] == 0.123
+    chart._params = {**chart._params, "level": 0.0}  # as far as they were measured
+    assert lab.ratios == {"stage1": 0.9, "stage2": 0.9, "stage3": 0.9}
+    lab.head.undo.click()
+    assert lab.ratios["stage2"] == 0.123
+
+
+def test_measurements_merge_and_come_back(lab):
+    lab.state.layer = "layer1.0.conv1"
+    measure(lab, "this layer")
+    lab.state.layer = "layer3.0.conv1"
+    view = measure(lab, "this layer")
+    assert set(lab.state.measured["layer"]) == {"layer1.0.conv1", "layer3.0.conv1"}
+    measure(lab)
+    assert lab.state.measured["layer"].nunique() == 5
+    assert view.shown.options == ("stages", "layers of stage1", "layers of stage3", MAP)
+    view.shown.value = MAP
+    lab.knobs.settings["criterion"].value = "l2"
+    assert lab.state.measured is None
+    lab.knobs.settings["criterion"].value = "l1"
+    assert lab.state.measured["layer"].nunique() == 5
+
+
+def test_a_stopped_measurement_keeps_the_curves_so_far(lab, monkeypatch):
+    monkeypatch.setattr(sensitivity, "AT_ONCE", 10)
+    turn(lab, "Sensitivity")
+    view = lab.tabs["Sensitivity"]
+    view.images.value = 30
+    lab.state.observe(lambda _: view.job.stop(), "measured")
+    view.job.start()
+    view.job.join(60)
+    assert "Stopped" in view.job.message
+    assert set(lab.state.measured["total"]) == {10}
+    assert view.chart is not None
+    lab.state.unobserve_all("measured")
 
 
 def test_a_chart_that_a_page_draws_anew_gets_its_values_again(few_digits):
@@ -284,7 +437,7 @@ def test_a_chart_that_a_page_draws_anew_gets_its_values_again(few_digits):
     chart = live(charts.norm_lines(state.rank()))
     move(chart, chosen="layer1.0.conv1")
     chart._params = {"chosen": ""}  # what a new view says of itself
-    assert chart.params.chosen == "layer1.0.conv1"
+    assert chart._params == {"chosen": "layer1.0.conv1"}
 
 
 def test_tables_escape_and_align():
@@ -365,61 +518,162 @@ def test_evaluate_and_seal(lab):
     assert actions.evaluation.value == ""  # it was of another plan
 
 
-def test_retraining_stops_and_goes_on(lab):
-    actions, bar = lab.actions, lab.actions.retrain
-    actions.epochs.value = 3
-    seen = threading.Event()
-    bar.job.observe(lambda change: change["new"] > 0.4 and (seen.set(), bar.job.stop()), "done")
+def stop_when(job, enough):
+    """Stop a job as soon as it has done this much of all."""
+    job.observe(lambda change: change["new"][0] > enough * change["new"][1] and job.stop(), "at")
+
+
+def test_retraining_stops_within_an_epoch_and_goes_on(lab):
+    bar, epochs = lab.actions.retrain, lab.actions.epochs
+    epochs.value = 3
+    stop_when(bar.job, 0.4)
     bar.job.start()
     bar.job.join(120)
-    assert seen.is_set()
-    assert bar.job.message == "Stopped after 1 of 3 epochs; Retrain goes on from there."
+    assert re.match(r"Stopped after 1 of 3 epochs and \d+ images of the next", bar.job.message)
     assert lab.state.trained is None
-    bar.job.unobserve_all("done")
+    bar.job.unobserve_all("at")
+    seen = []
+    bar.job.observe(lambda change: seen.append(change["new"]), "at")
     bar.job.start()
     bar.job.join(120)
-    assert bar.job.message.startswith("After 3 epochs")
+    assert min(done for done, total in seen if total) > len(lab.state.network.data.train)
+    assert bar.job.message.startswith("Retrained for 3 epochs")
+    assert "test" not in bar.job.message
     assert lab.state.trained is lab.state.small
-    assert len(actions.curve.children) == 1
+    chart = lab.actions.curve.children[0].chart.to_dict()
+    assert "test" not in {row["split"] for row in next(iter(chart["datasets"].values()))}
+
+
+def test_a_retrained_network_belongs_to_its_plan(lab, tmp_path):
+    bar, before = lab.actions.retrain, lab.ratios
+    lab.actions.epochs.value = 1
+    bar.job.start()
+    bar.job.join(60)
+    trained, said = lab.state.trained, bar.job.message
+    assert said.startswith("Retrained for 1 epochs")
     lab.ratios = {"stage1": 0.1}
     assert lab.state.trained is None
+    assert bar.job.message == ""
+    assert not lab.actions.curve.children
+    lab.actions.saving.name.value = str(tmp_path / "small")
+    lab.actions.saving.save_model.click()
+    assert "Saved, pruned, not retrained" in lab.actions.saving.saved.value
+    lab.ratios = before
+    assert lab.state.trained is trained
+    assert bar.job.message == said
+    assert lab.actions.curve.children
+    lab.actions.saving.save_model.click()
+    assert "Saved, retrained" in lab.actions.saving.saved.value
 
 
 def test_what_is_done_while_the_choice_changes_is_not_taken_for_the_new_one(lab):
     bar, before = lab.actions.retrain, lab.ratios
     lab.actions.epochs.value = 1
-    bar.job.observe(lambda change: setattr(lab, "ratios", {"stage2": 0.5}), "done")
+    bar.job.observe(lambda change: setattr(lab, "ratios", {"stage2": 0.5}), "at")
     bar.job.start()
     bar.job.join(60)
-    bar.job.unobserve_all("done")
+    bar.job.unobserve_all("at")
     assert lab.state.trained is None
-    assert "The choice has changed since" in bar.job.message
+    assert "It was of another choice" in bar.job.message
     lab.ratios = before
-    bar.job.start()
-    bar.job.join(60)
     assert lab.state.trained is not None
-    assert "Evaluate and Save model now mean this network" in bar.job.message
+    assert bar.job.message.startswith("Retrained for 1 epochs")
 
 
 def test_figures_of_another_choice_are_taken_down(lab):
-    time, sensitivity = lab.tabs.views[4], lab.tabs.views[1]
-    lab.tabs.selected_index = 4
+    time = lab.tabs["Time"]
+    turn(lab, "Time")
     time.job.start()
     time.job.join(60)
-    assert time.chart.children
+    before = lab.ratios
+    assert len(time.children) == 3
     lab.ratios = {"stage1": 0.6}
-    assert not time.chart.children
+    assert len(time.children) == 2
     assert "Measure" in time.text.value
-    lab.tabs.selected_index = 1
-    sensitivity.images.value = 20
-    sensitivity.job.start()
-    sensitivity.job.join(60)
+    lab.ratios = before
+    assert len(time.children) == 3
+    sensitivity = measure(lab)
     assert sensitivity.chart is not None
     lab.ratios = {"stage1": 0.5}
     assert sensitivity.chart is not None  # curves are of the network, whatever the ratios
     lab.knobs.settings["order"].value = "largest"
     assert lab.state.measured is None
     assert sensitivity.chart is None
+
+
+def wait_for(found, seconds=20):
+    end = time.monotonic() + seconds
+    while not found() and time.monotonic() < end:
+        time.sleep(0.02)
+    return found()
+
+
+def test_the_accuracy_is_counted_after_a_move(network):
+    lab = Lab(network.model, network.data, images=60)
+    assert wait_for(lambda: lab.glance.found)
+    assert lab.glance.found == lab.glance.whole
+    lab.ratios = {"*": 0.6}
+    assert lab.glance.found is None
+    found = wait_for(lambda: lab.glance.found)
+    assert found.correct == lab.glance.count(lab.state.small).correct
+    assert f"{found.accuracy:.1%}" in lab.head.accuracy.value
+    low, high = found.interval
+    assert f"{low:.0%}–{high:.0%}, 60 validation images" in lab.head.accuracy.value
+    lab.head.undo.click()
+    assert lab.glance.found == lab.glance.whole  # known at once
+
+
+def test_until_then_the_curves_guess(network):
+    lab = Lab(network.model, network.data, images=0)
+    measure(lab)
+    lab.ratios = {"*": 0.3}
+    assert "guess" in lab.head.accuracy.value
+    assert 0.1 < lab.state.predict() < 0.9
+    lab.ratios = {}
+    assert lab.state.predict() == pytest.approx(lab.state.measured["accuracy"].iloc[0])
+
+
+def test_pinned_plans_outlive_the_lab(lab, few_digits):
+    lab.head.pin.click()
+    lab.ratios = {"stage2": 0.4}
+    lab.actions.epochs.value = 1
+    lab.actions.retrain.job.start()
+    lab.actions.retrain.job.join(60)
+    assert [pin.name for pin in lab.tray.pins] == ["plan 1", "plan 2"]
+    assert list(lab.tray.frame()["retrained"]) == [False, True]
+    again = Lab(lab.state.network.model, few_digits, images=0)
+    turn(again, "Plans")
+    first, second = again.tray.pins
+    again.tray.load(first)
+    assert again.ratios == {"stage1": 0.3, "stage3": 0.5}
+    again.tray.load(second)
+    assert again.ratios == {"stage2": 0.4}
+    assert again.state.trained is not None  # it was loaded
+    view = again.tabs["Plans"]
+    view.export.click()
+    folder = again.state.network.folder
+    assert list(pd.read_csv(folder / "plans.csv")["name"]) == ["plan 1", "plan 2"]
+    assert (folder / "plans.png").read_bytes().startswith(b"\x89PNG")
+    again.tray.rename(first, "plan 2")  # taken
+    again.tray.rename(again.tray.pins[0], "light")
+    again.tray.drop(again.tray.pins[1])
+    assert [pin.name for pin in again.tray.pins] == ["light"]
+    (folder / "plans.json").write_text("[{}]")
+    torn = Lab(lab.state.network.model, few_digits, images=0)
+    assert torn.tray.pins == ()
+    assert "holds no list of plans" in torn.tray.trouble
+
+
+def test_long_work_says_how_far_it_is():
+    job = Job(lambda report: "", threading.Lock())
+    bar = JobBar(job, "Go", unit="images")
+    job.running, job.started = True, time.monotonic() - 10
+    job.at = 25, 100
+    assert "25 of 100 images, 30 s left" in bar.text.value
+    assert bar.stop.layout.display == ""
+    job.running = False
+    assert bar.stop.layout.display == "none"
+    assert [say_seconds(s) for s in (40, 300, 9000)] == ["40 s", "5 min", "2.5 h"]
 
 
 # --- what is kept ---
@@ -439,8 +693,8 @@ def test_names_with_dots_are_kept(lab, network, tmp_path):
     state = State(network, ratios={"*": 0.1})
     assert save_recipe(state, tmp_path / "mine.v2", settings) == tmp_path / "mine.v2.yaml"
     assert save_recipe(state, tmp_path / "mine.yaml", settings) == tmp_path / "mine.yaml"
-    lab.actions.name.value = str(tmp_path / "small.v2")
-    lab.actions.save_model.click()
+    lab.actions.saving.name.value = str(tmp_path / "small.v2")
+    lab.actions.saving.save_model.click()
     assert (tmp_path / "small.v2.safetensors").exists()
 
 
@@ -476,9 +730,9 @@ def test_the_code_does_the_same(network, tmp_path, few_digits):
 
 
 def test_a_saved_model_opens_in_the_lab_again(lab, tmp_path, few_digits):
-    lab.actions.name.value = str(tmp_path / "small")
-    lab.actions.save_model.click()
-    assert "Saved, pruned, not retrained" in lab.actions.saved.value
+    lab.actions.saving.name.value = str(tmp_path / "small")
+    lab.actions.saving.save_model.click()
+    assert "Saved, pruned, not retrained" in lab.actions.saving.saved.value
     again = open_network("resnet20", few_digits, tmp_path / "small.safetensors")
     assert again.model.pruning_plan.keep == lab.plan.keep
     state = State(again, ratios={"stage2": 0.5})
@@ -489,9 +743,16 @@ def test_a_saved_model_opens_in_the_lab_again(lab, tmp_path, few_digits):
 
 
 def test_saving_says_what_is_wrong(lab, tmp_path):
-    lab.actions.name.value = " "
-    lab.actions.save_model.click()
-    assert "give it a name first" in lab.actions.saved.value
-    lab.actions.name.value = "mine"
-    lab.actions.save_recipe.click()
-    assert "names its network and data" in lab.actions.saved.value
+    lab.actions.saving.name.value = " "
+    lab.actions.saving.save_model.click()
+    assert "give it a name first" in lab.actions.saving.saved.value
+    lab.actions.saving.name.value = "mine"
+    lab.actions.saving.save_recipe.click()
+    assert "names its network and data" in lab.actions.saving.saved.value
+    lab.actions.saving.name.value = str(tmp_path / "none" / "mine")
+    lab.actions.saving.save_model.click()
+    assert f"there is no folder {tmp_path / 'none'}" in lab.actions.saving.saved.value
+    lab.actions.saving.name.value = str(tmp_path / "whole")
+    lab.ratios = {}
+    lab.actions.saving.save_model.click()
+    assert "Saved, whole: nothing was removed" in lab.actions.saving.saved.value

@@ -16,7 +16,7 @@ class Cost(View):
     def build(self) -> None:
         self.chart = live(charts.layer_cost(self.state.cost))
         self.text = widgets.HTML()
-        self.children = (self.chart, self.text)
+        self.fill(self.chart, self.text)
         self._drawn: pd.DataFrame | None = None
 
     def refresh(self) -> None:

@@ -32,8 +32,10 @@ class Norms(View):
         )
         self.caption = widgets.HTML()
         below = [self.caption, self.images] if self._weight().ndim == 4 else []
+        for chart in (self.lines, self.dots):
+            chart.layout.flex, chart.layout.width, chart.layout.min_width = "1 1 280px", "", "280px"
         beside = widgets.HBox([self.lines, self.dots], layout={"flex_flow": "row wrap"})
-        self.children = (self.picker, beside, *below)
+        self.fill(self.picker, beside, *below)
 
     def refresh(self) -> None:
         if self.state.choice["criterion"] != self.criterion:

@@ -6,12 +6,13 @@ import ipywidgets as widgets
 import pandas as pd
 
 from prunelab import charts
-from prunelab.lab.jobs import Job, JobBar, Report
+from prunelab.lab.jobs import Job, JobBar
 from prunelab.lab.live import live, table
 from prunelab.lab.state import State
 from prunelab.lab.tabs.view import View
 from prunelab.measure import measure_latency
-from prunelab.pruning import PruningPlan, prune
+from prunelab.pruning import prune
+from prunelab.utils.progress import Report
 
 
 class Time(View):
@@ -36,17 +37,19 @@ class Time(View):
             help="both networks in turns, on this machine",
             options=(self.batch,),
         )
-        self.text, self.chart = widgets.HTML(), widgets.VBox()
-        self.children = (self.bar, self.chart, self.text)
+        self.text = widgets.HTML()
 
     def build(self) -> None:
-        self._shown: PruningPlan | None = None  # whose time is shown
-        self.chart.children = ()
+        self._shown: pd.DataFrame | None = None
         self.text.value = "Fewer multiply-adds are not always less time: <b>Measure</b> it here."
+        self.fill(self.bar, self.text)
 
     def refresh(self) -> None:
-        if self._shown is not None and self._shown.keep != self.state.plan.keep:
-            self.build()  # it was of another choice
+        found = self.state.find("time")  # of the plan at hand
+        if found is None and self._shown is not None:
+            self.build()
+        elif found is not None and found is not self._shown:
+            self._show(found)
 
     def _measure(self, report: Report) -> str:
         network, plan = self.state.network, self.state.plan
@@ -55,14 +58,15 @@ class Time(View):
         found = measure_latency(
             models, shape, device=device, batch=self.batch.value, on_progress=report
         )
-        if self.state.leaves(network, plan):
-            self._show(found, plan)
+        if self.state.network is network:
+            self.state.note("time", found, plan)
         after = found.set_index("model").loc["pruned"]
         time, flops = after["time_left"], after["flops_left"]
         return f"{time:.1%} of the time at {flops:.1%} of the multiply-adds."
 
-    def _show(self, found: pd.DataFrame, plan: PruningPlan) -> None:
-        self._shown, self.chart.children = plan, (live(charts.latency(found)),)
+    def _show(self, found: pd.DataFrame) -> None:
+        self._shown = found
+        self.fill(self.bar, live(charts.latency(found)), self.text)
         names = {
             "model": "network",
             "batch": "images at once",

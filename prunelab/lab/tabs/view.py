@@ -1,7 +1,12 @@
 """What every tab is: drawn when it is looked at, and brought up to date then."""
 
+import threading
+from collections.abc import Iterable
+
+import altair as alt
 import ipywidgets as widgets
 
+from prunelab.lab.boxes import untitle, walk
 from prunelab.lab.state import State
 
 
@@ -13,11 +18,11 @@ class View(widgets.VBox):
 
     title = ""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, desk: "threading.Lock | None" = None) -> None:
         super().__init__()
         self.state, self._seen, self._stale, self._old = state, False, True, True
         state.observe(self._network_changed, "network")
-        state.observe(self._plan_changed, ["plan", "layer", "measured"])
+        state.observe(self._plan_changed, ["plan", "layer", "measured", "noted"])
 
     def look(self, seen: bool) -> None:
         """Whether it is looked at; then it is brought up to date."""
@@ -40,6 +45,14 @@ class View(widgets.VBox):
             self._old = False
             self.refresh()
 
+    def fill(self, *parts: widgets.Widget) -> None:
+        """Show these parts; charts that were shown and are not among them are closed."""
+        before = _find_charts(self.children)  # type: ignore[has-type]
+        self.children = parts
+        untitle(self)
+        for chart in before - _find_charts(parts):
+            chart.close()
+
     def build(self) -> None:
         """Make what this network needs."""
 
@@ -52,7 +65,9 @@ class LayerPicker(widgets.Dropdown):
 
     def __init__(self, state: State) -> None:
         super().__init__(
-            description="layer", layout={"width": "420px"}, style={"description_width": "50px"}
+            description="layer",
+            layout={"width": "auto", "max_width": "420px"},
+            style={"description_width": "50px"},
         )
         self.state, self._building = state, False
         self.observe(lambda change: self._pick(change["new"]), "value")
@@ -73,3 +88,8 @@ class LayerPicker(widgets.Dropdown):
     def refresh(self) -> None:
         """Show the one that the state says."""
         self.value = self.state.layer
+
+
+def _find_charts(parts: Iterable[widgets.Widget]) -> set[alt.JupyterChart]:
+    """The live charts among widgets, and in what they hold."""
+    return {own for part in parts for own in walk(part) if isinstance(own, alt.JupyterChart)}

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from prunelab.experiments import load_recipe
-from prunelab.lab.state import CHOICE, OURS, Network, State
+from prunelab.lab.state.choice import CHOICE, State
+from prunelab.lab.state.network import OURS, Network
 from prunelab.pruning import IMAGE_CRITERIA
 from prunelab.training import TrainSettings
 from prunelab.utils.paths import find_weights

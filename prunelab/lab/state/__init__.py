@@ -1,0 +1,31 @@
+"""What the lab knows, without a widget.
+
+network: what is opened · choice: what was asked for, the plan that follows, what was made of it ·
+glance: its accuracy, counted in the background · tray: plans that are kept · export: the choice as
+a recipe and as code.
+"""
+
+from prunelab.lab.state.choice import BUDGETS, CHOICE, State, Wish, hash_plan
+from prunelab.lab.state.export import code_text, recipe_text, save_recipe
+from prunelab.lab.state.glance import Counted, Glance
+from prunelab.lab.state.network import OURS, Network, open_network
+from prunelab.lab.state.tray import Pin, Tray, name_settings
+
+__all__ = [
+    "BUDGETS",
+    "CHOICE",
+    "OURS",
+    "Counted",
+    "Glance",
+    "Network",
+    "Pin",
+    "State",
+    "Tray",
+    "Wish",
+    "code_text",
+    "hash_plan",
+    "name_settings",
+    "open_network",
+    "recipe_text",
+    "save_recipe",
+]

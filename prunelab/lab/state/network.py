@@ -1,0 +1,126 @@
+"""What is opened: a network, its data and its trace, with where they came from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from prunelab.data import DataSplits, load_data
+from prunelab.graph import ChannelGraph, trace
+from prunelab.models import load_model
+from prunelab.pruning import (
+    MAP_STATISTICS,
+    PruningPlan,
+    load_pruned,
+    make_plan,
+    measure_cost,
+    measure_memory,
+    score_filters,
+    score_statistics,
+)
+from prunelab.utils.paths import find_weights, runs_dir
+from prunelab.utils.progress import Report
+from prunelab.utils.tensors import hash_tensors, read_header
+
+OURS = "resnet20-digits"  # trained by us, in data/checkpoints
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A traced network and its data, with where they came from, and the scores of its filters.
+
+    Attributes:
+        model: the network, on the data's device.
+        data: its data.
+        graph: its trace.
+        architecture: its name for `load_model`, where it has one.
+        by_name: whether it was opened by name and file; then a recipe or code can do so again.
+        weights: the file they came from.
+        source: the data's name for `load_data`.
+        how: further arguments of `load_data`, where they were given.
+        known: {criterion: scores}, those computed so far.
+    """
+
+    model: nn.Module
+    data: DataSplits
+    graph: ChannelGraph
+    architecture: str | None
+    by_name: bool
+    weights: str | None
+    source: str | None
+    how: dict[str, Any] = field(default_factory=dict)
+    known: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def scores(self, criterion: str, report: Report | None = None) -> dict[str, Tensor]:
+        """The scores of a criterion, computed once; those of maps are found in one pass."""
+        if criterion not in self.known:
+            if criterion in MAP_STATISTICS:
+                self.known.update(score_statistics(self.graph, self.data, on_progress=report))
+            else:
+                self.known[criterion] = score_filters(
+                    self.graph, criterion, data=self.data, on_progress=report
+                )
+        return self.known[criterion]
+
+    def plan(self, ratios: Mapping[str, float], **choice: Any) -> PruningPlan:
+        """`make_plan`, without scoring anew."""
+        scores = None if choice["strategy"] == "greedy" else self.scores(choice["criterion"])
+        return make_plan(self.graph, ratios, scores=scores, data=self.data, **choice)
+
+    def cost(self, plan: PruningPlan | None = None) -> pd.DataFrame:
+        """`measure_cost`, and the memory of maps."""
+        return measure_memory(self.graph, measure_cost(self.graph, plan))
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where what is made of this network and these data is kept."""
+        about = {**self.model.state_dict(), "data": torch.tensor([*self.data.fingerprint.encode()])}
+        return runs_dir() / "lab" / hash_tensors(about)[:16]
+
+
+def open_network(
+    model: nn.Module | str | None = None,
+    data: DataSplits | str | Path = "digits",
+    weights: str | Path | None = None,
+    **how: Any,
+) -> Network:
+    """A network by module or name (None: our ResNet-20 on digits), traced, on the data's device.
+
+    weights: a file that `load_model` takes, or one of `save_pruned`. how: further arguments of
+    `load_data`. Raises what these raise.
+    """
+    splits = data if isinstance(data, DataSplits) else load_data(data, **how)
+    if model is None:
+        model, weights = "resnet20", weights or find_weights(OURS)
+    if isinstance(model, str):
+        found, name = _load(model, weights, len(splits.classes)), model
+    else:
+        found, name = model, getattr(model, "architecture", {}).get("name", "")
+    return Network(
+        model=found,
+        data=splits,
+        graph=trace(found.to(splits.device), torch.zeros(splits.image_shape)),
+        architecture=name or None,
+        by_name=isinstance(model, str),
+        weights=str(weights) if weights else None,
+        source=None if isinstance(data, DataSplits) else str(data),
+        how=how,
+    )
+
+
+def _load(name: str, weights: str | Path | None, classes: int) -> nn.Module:
+    if weights is not None and _is_pruned(weights):
+        return load_pruned(weights)
+    return load_model(name, num_classes=classes, weights=weights)
+
+
+def _is_pruned(path: str | Path) -> bool:
+    try:
+        return "plan" in read_header(path)
+    except (ValueError, OSError):  # no file of ours: `load_model` says what it is
+        return False
