@@ -222,7 +222,7 @@ def sensitivity_map(measured: pd.DataFrame) -> Chart:
         "accuracy:Q",
         title="accuracy",
         scale=alt.Scale(scheme="viridis", domain=[0, 1]),
-        legend=alt.Legend(format="%"),
+        legend=alt.Legend(type="symbol", symbolType="square", format="%"),
     )
     picked = alt.selection_point(
         name="picked", fields=["layer", "ratio"], toggle=False, clear=False

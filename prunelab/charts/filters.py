@@ -91,7 +91,9 @@ def norm_lines(ranked: pd.DataFrame, layer: str = "") -> Chart:
         "depth:Q",
         title="conv, front to back",
         scale=alt.Scale(scheme="viridis"),
-        legend=alt.Legend(tickMinStep=1, orient="bottom", gradientLength=250),
+        legend=alt.Legend(
+            type="symbol", tickMinStep=1, orient="bottom", columns=8, symbolOpacity=1
+        ),
     )
     lines = base.mark_line(opacity=0.6, strokeWidth=1.5).encode(color=colour)
     bold = base.mark_line(color="black", strokeWidth=3).transform_filter("datum.layer == chosen")

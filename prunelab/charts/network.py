@@ -246,7 +246,9 @@ def _draw_blocks(
         known = "true"
     else:
         scale = alt.Scale(type="sqrt", domain=[0, most], range=[PALE, DEEP], clamp=True)
-        legend = alt.Legend(format=".0%", gradientLength=160, titleLimit=300, **ON_TOP)
+        legend = alt.Legend(
+            type="symbol", symbolType="square", format=".1~%", titleLimit=300, **ON_TOP
+        )
         tint = alt.Color("shade:Q", title=SHADES[colour], scale=scale, legend=legend)
         tips.append(alt.Tooltip("shade:Q", title=SHADES[colour].partition(" (")[0], format=".2%"))
         known = "isValid(datum.shade)"

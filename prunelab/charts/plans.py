@@ -168,7 +168,7 @@ def plan_shares(shares: pd.DataFrame) -> alt.Chart:
         "removed:Q",
         title="filters removed",
         scale=alt.Scale(domain=[0, 1], range=["#f4f4f4", COLOURS["removed"]]),
-        legend=alt.Legend(format="%", orient="bottom", gradientLength=140),
+        legend=alt.Legend(type="symbol", format="%", orient="bottom", symbolType="square"),
     )
     axis = alt.Axis(labelAngle=-90, labelOverlap=False, labelFontSize=9 if len(layers) > 40 else 11)
     tips = ["name:N", "layer:N", percent_tip("removed")]

@@ -13,6 +13,8 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 Format = str | Callable[[object], str] | None
+LOOK_MS = 200  # between two looks at how wide a chart may be
+AXES = 80  # pixels beside the panels of a chart
 CELL = "padding:1px 10px 1px 0;line-height:1.5;white-space:nowrap;text-align:left"
 # a chart takes the colours of the page, light or dark
 INK, FAINT = "var(--jp-ui-font-color1, black)", "var(--jp-border-color2, #dddddd)"
@@ -41,39 +43,61 @@ def live(chart: Any, signals: Mapping[str, list[dict[str, str]]] | None = None) 
     """
     with suppress(ImportError):  # without vl-convert the chart loads its code from the network
         alt.JupyterChart.enable_offline()
-    fitted = _fit(chart)
-    options: dict[str, Any] = {"actions": False}
-    if signals:
-        options["patch"] = _patch(fitted, signals)
-    made = alt.JupyterChart(fitted, embed_options=options)
-    made.layout.width = "100%"
-    made.moved = {}
+    made = alt.JupyterChart(**_prepare(chart, signals or {}))
+    made.layout.width, made.moved = "100%", {}
     # a page that draws the chart anew begins with its first values
     made.observe(lambda _: move(made), "_params")
     return made
 
 
+def redraw(
+    made: alt.JupyterChart, chart: Any, signals: Mapping[str, list[dict[str, str]]] | None = None
+) -> None:
+    """Show another chart in the place of a live one."""
+    prepared = _prepare(chart, signals or {})
+    made.moved = {}
+    with made.hold_sync():
+        made.embed_options, made.chart = prepared["embed_options"], prepared["chart"]
+
+
+def _prepare(chart: Any, signals: Mapping[str, list[dict[str, str]]]) -> dict[str, Any]:
+    """What a JupyterChart takes."""
+    fitted = _fit(chart)
+    options = {"actions": False, "patch": _patch(fitted, signals)}
+    return {"chart": fitted, "embed_options": options}
+
+
 def _patch(chart: Any, signals: Mapping[str, list[dict[str, str]]]) -> list[dict[str, Any]]:
-    """JSON patch (RFC 6902) of the compiled chart: handlers for these of its signals."""
+    """JSON patch (RFC 6902) of the compiled chart: handlers for these of its signals.
+
+    A chart that fills its place looks now and then how wide that is: one that is drawn before the
+    page has room for it, or was hidden when the window changed, would stay empty.
+    """
     import vl_convert  # a machine that only runs replays may have none
 
-    version = "_".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
+    version = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
     compiled = vl_convert.vegalite_to_vega(chart.to_dict(), vl_version=version)
-    places = {signal["name"]: i for i, signal in enumerate(compiled["signals"])}
-    new = [name for name in signals if name not in places]
-    added = [{"name": name, "value": None, "on": signals[name]} for name in new]
-    patch: list[dict[str, Any]]
-    patch = [{"op": "add", "path": "/signals/-", "value": signal} for signal in added]
-    for name in signals.keys() & places.keys():
-        path = f"/signals/{places[name]}/on"
-        patch.append({"op": "add", "path": path, "value": signals[name]})
+    known = compiled.get("signals", [])
+    places = {signal["name"]: i for i, signal in enumerate(known)}
+    handlers: dict[str, list[Any]] = dict(signals)
+    if "width" in places and "on" in (width := known[places["width"]]):
+        again = {
+            "events": {"type": "timer", "throttle": LOOK_MS},
+            "update": width["on"][0]["update"],
+        }
+        handlers["width"] = [*width["on"], again]
+    elif "width" in compiled and isinstance(chart, alt.VConcatChart):  # one above the other
+        wide = f"max(200, containerSize()[0] - {AXES})"
+        events = ["window:resize", {"type": "timer", "throttle": LOOK_MS}]
+        handlers["width"] = [{"events": event, "update": wide} for event in events]
+    patch: list[dict[str, Any]] = []
+    for name, on in handlers.items():
+        if name in places:
+            patch.append({"op": "add", "path": f"/signals/{places[name]}/on", "value": on})
+        else:
+            signal = {"name": name, "value": compiled.get(name), "on": on}
+            patch.append({"op": "add", "path": "/signals/-", "value": signal})
     return patch
-
-
-def redraw(chart: alt.JupyterChart, other: Any) -> None:
-    """Show another chart in the place of a live one."""
-    chart.moved = {}
-    chart.chart = _fit(other)
 
 
 def _fit(chart: Any) -> Any:
