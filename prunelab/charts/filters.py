@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from prunelab.charts.style import COLOURS, PERCENT, WHOLE, Chart
+from prunelab.charts.style import CHOSEN, COLOURS, PERCENT, WHOLE, Chart
 
 FATES = {"kept": "kept", "removed": "removed", "fixed": "must stay"}
 POINTS = 24  # of a line in `norm_lines`, about; more would not be seen
@@ -96,10 +96,10 @@ def norm_lines(ranked: pd.DataFrame, layer: str = "") -> Chart:
         ),
     )
     lines = base.mark_line(opacity=0.6, strokeWidth=1.5).encode(color=colour)
-    bold = base.mark_line(color="black", strokeWidth=3).transform_filter("datum.layer == chosen")
+    bold = base.mark_line(color=CHOSEN, strokeWidth=3.5).transform_filter("datum.layer == chosen")
     picked = alt.selection_point(name="picked", fields=["layer"], toggle=False, clear=False)
     easy = base.mark_line(opacity=0, strokeWidth=9).add_params(picked)  # wide, to be hit
-    subtitle = ["black: the layer beside it"] if layer else []
+    subtitle = ["pink: the layer beside it"] if layer else []
     title = alt.Title("Sorted filter norms of every conv", subtitle=subtitle)
     chart = alt.layer(lines, bold, easy).properties(width=280, height=220, title=title)
     return chart.add_params(alt.param(name="chosen", value=layer))
@@ -220,7 +220,7 @@ def filter_images(weight: Tensor, removed: Collection[int], *, side: int = 24) -
     step = side + GAP
     heights = {fate: -(-len(part) // COLUMNS) * step for fate, part in parts.items()}
     size = min(COLUMNS, len(order)) * step + GAP, sum(heights.values()) + 2 * GAP
-    sheet = Image.new("RGB", size, "white")
+    sheet = Image.new("RGBA", size)  # on light and dark pages
     top = GAP
     for fate, part in parts.items():
         for place, i in enumerate(part):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from prunelab.charts.layout import Cell, list_cells, place_cells
-from prunelab.charts.style import COLOURS, Chart
+from prunelab.charts.style import CHOSEN, COLOURS, Chart
 from prunelab.graph import ChannelGraph
 from prunelab.pruning import PruningPlan, measure_cost
 from prunelab.utils.checks import check_choice
@@ -18,7 +18,6 @@ SHADES = {
     "stage": "stage",
 }
 PALE, DEEP, STAYS = "#b3d4ea", "#08519c", "#c4c4c4"
-FRAME = "#CC79A7"  # seen on white, on black, on the blocks
 STAGES = ["#0072B2", "#56B4E9", "#009E73", "#E69F00", "#F0E442"]
 FORMS = {"add": "cross", "concat": "square", "multiply": "diamond", "input": "triangle-right"}
 WHOLE_WIDTH = alt.Scale(domain=[0, 1])
@@ -254,7 +253,7 @@ def _draw_blocks(
         known = "isValid(datum.shade)"
     frame = (
         base.transform_filter("indexof(datum.members, '|' + chosen + '|') >= 0")
-        .mark_rect(filled=False, color=FRAME, strokeWidth=3)
+        .mark_rect(filled=False, color=CHOSEN, strokeWidth=3)
         .encode(**box, y2="bottom:Q")
     )
     fill = alt.when(f"datum.stays == 1 || !({known})").then(alt.value(STAYS)).otherwise(tint)

@@ -18,6 +18,7 @@ COLOURS = {
     "before": "#999999",
     "after": "#0072B2",
 }
+CHOSEN = "#CC79A7"  # the layer that is looked at
 # what a network is in the rows of a replay, in this order
 KIND_COLOURS = {
     "baseline": "#999999",

@@ -163,9 +163,9 @@ class Actions(widgets.VBox):
     def _draw_curve(self, history: pd.DataFrame | None) -> None:
         """Train and validation; test accuracy is not for choosing."""
         if history is None or history.empty:
-            for chart in self.curve.children:
+            before, self.curve.children = self.curve.children, ()
+            for chart in before:
                 chart.close()
-            self.curve.children = ()
             return
         shown = history.drop(columns=["test_accuracy", "test_loss"]).assign(kind="retrained")
         chart = charts.learning_curves(shown)

@@ -22,6 +22,6 @@ def untitle(widget: widgets.Widget) -> None:
 def close_all(widget: widgets.Widget) -> None:
     """Close a widget and all that it holds, on the page too."""
     for part in [*walk(widget)]:
-        if getattr(part, "layout", None) is not None:
-            part.layout.close()
-        part.close()
+        for own in (getattr(part, "layout", None), getattr(part, "style", None), part):
+            if isinstance(own, widgets.Widget):
+                own.close()

@@ -65,7 +65,8 @@ def describe_totals(cost: pd.DataFrame) -> str:
         before, after = cost[key].sum(), cost[f"{key}_after"].sum()
         size, prefix = (1e6, "M") if before >= 1e6 else (1e3, "k")
         left = f"<b>{after / size:,.2f} {prefix}{unit}</b> of {before / size:,.2f} {prefix}{unit}"
-        cards.append(_card(f"−{1 - after / before:.1%}", name, left))
+        removed = f"−{1 - after / before:.1%}" if after < before else "0%"
+        cards.append(_card(removed, name, left))
     return f'<div class="prunelab-cards">{"".join(cards)}</div>'
 
 

@@ -24,7 +24,7 @@ class Opening(widgets.Accordion):
 
     def __init__(self, state: State, desk: threading.Lock) -> None:
         self.state = state
-        row = {"layout": {"width": "auto"}, "style": {"description_width": "84px"}}
+        row = {"layout": {"width": "auto"}, "style": {"description_width": "92px"}}
         self.model = widgets.Dropdown(
             options=[OURS_LABEL, *model_names()], description="network", **row
         )
@@ -38,7 +38,7 @@ class Opening(widgets.Accordion):
             accept=",".join(WEIGHTS),
             description="choose a file …",
             tooltip="a file of weights from this computer; it is copied to where the kernel runs",
-            layout={"width": "auto", "margin": "2px 2px 2px 88px"},
+            layout={"width": "auto", "margin": "2px 2px 2px 96px"},
         )
         self.upload.observe(self._take_file, "value")
         self.data = widgets.Combobox(

@@ -7,6 +7,7 @@ from typing import Any
 
 import ipywidgets as widgets
 import traitlets
+from IPython.display import display
 from torch import nn
 
 from prunelab.data import DataSplits
@@ -19,7 +20,13 @@ from prunelab.lab.tabs import TABS, Plans, View
 from prunelab.pruning import PruningPlan
 
 STYLE = Path(__file__).with_name("style.css")
-GONE = "The lab was here, in a kernel that has ended: run all cells, and it is back."
+# a page that finds no kernel behind the widget shows this in its place
+GONE = """<style>
+.jp-OutputArea:has(.prunelab-lab:not(.jupyter-widgets-disconnected)) .prunelab-gone,
+.jp-OutputArea:has(.prunelab-gone) .jupyter-widgets.jp-OutputArea-output:not(:has(.prunelab-lab))
+{ display: none; }
+</style>
+<p class="prunelab-gone">The lab was here, and its kernel has ended: run all cells.</p>"""
 
 
 class Lab(widgets.VBox):
@@ -98,9 +105,10 @@ class Lab(widgets.VBox):
         if change["new"] != self.state.ratios:
             self.state.choose(ratios=change["new"])
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)
-        return {**bundle, "text/plain": GONE}
+    def _ipython_display_(self) -> None:
+        """The lab, and a sentence that is seen where its kernel has ended."""
+        display({"text/html": GONE, "text/plain": "the lab: run all cells"}, raw=True)
+        display(self._repr_mimebundle_(), raw=True)
 
 
 class Tabs(widgets.Tab):

@@ -1,12 +1,14 @@
 """What the lab knows: a network, the choice at hand, and what was made of each choice."""
 
+import functools
 import hashlib
 import json
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pandas as pd
 import traitlets
@@ -31,6 +33,7 @@ CHOICE = {
     "align": 1,
 }
 BUDGETS = ("uniform", "budget")  # presets that take a limit
+Method = TypeVar("Method", bound=Callable[..., Any])
 AT_ONCE = 1.0  # seconds within which a slider's movements are undone as one
 
 
@@ -58,6 +61,17 @@ class Wish:
         return network.plan(self.ratios, **self.how, **by_hand)
 
 
+def locked(method: Method) -> Method:
+    """The method of a state, holding its lock."""
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with self.lock:
+            return method(self, *args, **kwargs)
+
+    return cast(Method, call)
+
+
 class State(traitlets.HasTraits):
     """A network and a choice of what to remove; a plan follows from them.
 
@@ -70,6 +84,7 @@ class State(traitlets.HasTraits):
         measured: the network's sensitivity by the criterion at hand, once it was measured.
         noted: counts what was noted of plans, so that views look again.
         wish: what was asked for.
+        lock: held while it changes and views follow: a job does so in a thread.
     """
 
     network = traitlets.Instance(Network)
@@ -82,11 +97,13 @@ class State(traitlets.HasTraits):
         self, network: Network, *, ratios: Mapping[str, float] | None = None, **choice: Any
     ) -> None:
         super().__init__()
+        self.lock = threading.RLock()
         self.show(network)
         if ratios or choice:
             self.choose(ratios=ratios, **choice)
             self._past.clear()
 
+    @locked
     def show(self, network: Network) -> None:
         """Take another network; nothing is removed from it yet."""
         plan = Wish().plan(network)
@@ -123,6 +140,7 @@ class State(traitlets.HasTraits):
         preset = self.wish.preset if wanted == self.ratios else None
         self.ask(replace(self.wish, ratios=wanted, how={**self.choice, **choice}, preset=preset))
 
+    @locked
     def ask(self, wish: Wish, moved: str = "") -> None:
         """Take a wish, which `undo` takes back.
 
@@ -153,6 +171,7 @@ class State(traitlets.HasTraits):
         """Do again what was undone."""
         self._step(self._future, self._past)
 
+    @locked
     def _step(self, source: list[Wish], other: list[Wish]) -> None:
         if source:
             other.append(self.wish)
@@ -280,6 +299,7 @@ class State(traitlets.HasTraits):
             scores = {layer: scores[layer]}
         return rank_filters(self.graph, self.plan, scores=scores)
 
+    @locked
     def add_curves(self, found: pd.DataFrame, criterion: str, order: str) -> None:
         """Measured sensitivity, beside what was measured of other layers before."""
         key = criterion, order
@@ -317,11 +337,13 @@ class State(traitlets.HasTraits):
 
     # --- what was made of plans ---
 
+    @locked
     def note(self, name: str, value: Any, plan: PruningPlan | None = None) -> None:
         """Keep what was made of a plan, by a name; None: of that at hand."""
         self._notes.setdefault(hash_plan(plan or self.plan), {})[name] = value
         self.noted += 1
 
+    @locked
     def forget(self, *names: str) -> None:
         """Keep no longer what was noted of the plan at hand by these names."""
         notes = self._notes.get(hash_plan(self.plan), {})

@@ -1,7 +1,6 @@
 """What every tab is: drawn when it is looked at, and brought up to date then."""
 
 import threading
-from collections.abc import Iterable
 
 import altair as alt
 import ipywidgets as widgets
@@ -38,20 +37,24 @@ class View(widgets.VBox):
         self._catch_up()
 
     def _catch_up(self) -> None:
-        if self._seen and self._stale:
-            self._stale = False
-            self.build()
-        if self._seen and self._old:
-            self._old = False
-            self.refresh()
+        with self.state.lock:
+            if self._seen and self._stale:
+                self._stale = False
+                self.build()
+            if self._seen and self._old:
+                self._old = False
+                self.refresh()
 
     def fill(self, *parts: widgets.Widget) -> None:
-        """Show these parts; charts that were shown and are not among them are closed."""
-        before = _find_charts(self.children)  # type: ignore[has-type]
+        """Show these parts; live charts that are shown no longer are closed, and their boxes."""
+        before = [own for part in self.children for own in walk(part)]  # type: ignore[has-type]
         self.children = parts
         untitle(self)
-        for chart in before - _find_charts(parts):
-            chart.close()
+        kept = {own for part in parts for own in walk(part)}
+        for own in before:
+            charts = [own, *getattr(own, "children", ())]
+            if own not in kept and any(isinstance(part, alt.JupyterChart) for part in charts):
+                own.close()
 
     def build(self) -> None:
         """Make what this network needs."""
@@ -73,8 +76,9 @@ class LayerPicker(widgets.Dropdown):
         self.observe(lambda change: self._pick(change["new"]), "value")
 
     def _pick(self, name: str | None) -> None:
-        if name and not self._building:
-            self.state.layer = name
+        with self.state.lock:  # a page may still speak of the network before
+            if name in self.state.graph.scored and not self._building:
+                self.state.layer = name
 
     def build(self) -> None:
         """Offer the layers of this network."""
@@ -88,8 +92,3 @@ class LayerPicker(widgets.Dropdown):
     def refresh(self) -> None:
         """Show the one that the state says."""
         self.value = self.state.layer
-
-
-def _find_charts(parts: Iterable[widgets.Widget]) -> set[alt.JupyterChart]:
-    """The live charts among widgets, and in what they hold."""
-    return {own for part in parts for own in walk(part) if isinstance(own, alt.JupyterChart)}
