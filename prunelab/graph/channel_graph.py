@@ -77,6 +77,10 @@ class ChannelGraph:
     def _group_of(self) -> dict[str, Group]:
         return {name: group for group in self.groups for name in group.layers}
 
+    @cached_property
+    def _by_paper(self) -> dict[str, str]:
+        return {self.shapes[name].paper_name: name for name in (*self.layers, *self._group_of)}
+
     def group_of(self, layer: str) -> Group:
         """The group of a layer, by qualified or paper name."""
         return self._group_of[self.find(layer)]
@@ -87,7 +91,7 @@ class ChannelGraph:
         Raises:
             ValueError: there is no such layer; it names the nearest.
         """
-        by_paper = {self.shapes[name].paper_name: name for name in (*self.layers, *self._group_of)}
+        by_paper = self._by_paper
         if layer in self.layers or layer in self._group_of:
             return layer
         if layer in by_paper:

@@ -42,7 +42,10 @@ class Head(widgets.HBox):
         glance = self.glance
         trained = self.state.trained is not None
         guess = None if trained or glance.found else self.state.predict()
-        self.accuracy.value = describe_accuracy(glance.whole, glance.found, guess, trained)
+        what = "retrained" if trained else "not retrained"
+        if not self.state.plan.removed and not trained:
+            what = "of the whole network"
+        self.accuracy.value = describe_accuracy(glance.whole, glance.found, guess, what)
 
 
 def _make_button(icon: str, tooltip: str, act: object) -> widgets.Button:
@@ -71,13 +74,13 @@ def describe_totals(cost: pd.DataFrame) -> str:
 
 
 def describe_accuracy(
-    whole: Counted | None, found: Counted | None, guess: float | None, trained: bool
+    whole: Counted | None, found: Counted | None, guess: float | None, what: str
 ) -> str:
     """The accuracy of the plan at hand, counted or, until then, guessed by the curves, as HTML."""
     below = ""
     if whole is not None:
         below = f"whole network <b>{whole.accuracy:.1%}</b>"
-    what = "accuracy, retrained" if trained else "accuracy, not retrained"
+    what = f"accuracy, {what}"
     if found is not None:
         low, high = found.interval
         about = f"{low:.0%}–{high:.0%}, {found.total} validation images; {below}"

@@ -14,7 +14,14 @@ from prunelab.lab.jobs import Job, JobBar
 from prunelab.lab.opening import Opening
 from prunelab.lab.sliders import StageRows, read_ratio, say_ratio
 from prunelab.lab.state import BUDGETS, State
-from prunelab.pruning import CRITERIA, IMAGE_CRITERIA, ORDERS, ROUNDINGS, STRATEGIES
+from prunelab.pruning import (
+    CRITERIA,
+    IMAGE_CRITERIA,
+    ORDERS,
+    ROUNDINGS,
+    STRATEGIES,
+    resolve_ratios,
+)
 from prunelab.utils.progress import Report
 
 OWN = "your own"  # ratios of no preset
@@ -114,10 +121,11 @@ class Knobs(widgets.VBox):
 
     def _say_swallowed(self) -> list[str]:
         """Ratios that remove nothing, since what stays is rounded up."""
-        state, names = self.state, []
-        for group in state.graph.groups:
-            if group.prunable and state.ratio_of(group.leader) and not state.removed(group.leader):
-                names.append(state.graph.shapes[group.leader].paper_name)
+        state = self.state
+        asked = resolve_ratios(state.graph, state.ratios)
+        names = [
+            state.graph.shapes[leader].paper_name for leader in asked if not state.removed(leader)
+        ]
         if not names:
             return []
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -185,7 +193,9 @@ class Knobs(widgets.VBox):
                 if name in CHOICES:
                     self.about[name].value = escape(ABOUT[knob.value])
             name, limit = self.state.wish.preset or (OWN, None)
-            self.preset.options = [*self.state.presets(), *([OWN] if name == OWN else [])]
+            options = (*self.state.presets(), *([OWN] if name == OWN else []))
+            if self.preset.options != options:
+                self.preset.options = options
             self.preset.value = name
             if limit is not None:
                 self.limit.value = say_ratio(limit)

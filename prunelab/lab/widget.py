@@ -97,7 +97,8 @@ class Lab(widgets.VBox):
     @traitlets.validate("ratios")
     def _check_ratios(self, proposal: dict[str, Any]) -> dict[str, float]:
         ratios = dict(proposal["value"])
-        self.state.network.plan(ratios, **self.state.choice)  # raises what is wrong with them
+        if ratios != self.state.ratios:
+            self.state.network.plan(ratios, **self.state.choice)  # raises what is wrong with them
         return ratios
 
     @traitlets.observe("ratios")

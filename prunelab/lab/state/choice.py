@@ -14,7 +14,7 @@ import pandas as pd
 import traitlets
 from torch import nn
 
-from prunelab.experiments import load_recipe, recipe_names
+from prunelab.experiments import load_recipe
 from prunelab.graph import ChannelGraph
 from prunelab.lab.state.network import Network
 from prunelab.measure import (
@@ -253,10 +253,7 @@ class State(traitlets.HasTraits):
 
     def presets(self) -> list[str]:
         """What `preset` takes: nothing, the recipes of this network, equal ratios, a budget."""
-        begin = f"{self.network.architecture}-pruned"
-        own = [name for name in recipe_names() if name.startswith(begin)]
-        recipes = [name for name in own if "scratch" not in name]
-        return ["nothing", *recipes, *BUDGETS]
+        return ["nothing", *self.network.recipes, *BUDGETS]
 
     def preset(self, name: str, limit: float = 0.7) -> None:
         """Take the ratios of a recipe, or those that leave at most `limit` of the multiply-adds.

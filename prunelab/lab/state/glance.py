@@ -13,9 +13,9 @@ from prunelab.lab.state.choice import State, hash_plan
 from prunelab.lab.state.network import Network
 from prunelab.utils.intervals import wilson
 
-PAUSE = 0.15  # seconds without a move before images are looked at
+PAUSE = 0.12  # seconds without a move before images are looked at
 AT_ONCE = 50  # images between two looks whether the choice has moved on
-ENOUGH = 0.7  # seconds that may go by before what was counted is shown
+ENOUGH = 0.5  # seconds that may go by before what was counted is shown
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.data import DataSplits, load_data
+from prunelab.experiments import recipe_names
 from prunelab.graph import ChannelGraph, trace
 from prunelab.models import load_model
 from prunelab.pruning import (
@@ -75,6 +76,13 @@ class Network:
     def cost(self, plan: PruningPlan | None = None) -> pd.DataFrame:
         """`measure_cost`, and the memory of maps."""
         return measure_memory(self.graph, measure_cost(self.graph, plan))
+
+    @cached_property
+    def recipes(self) -> list[str]:
+        """The recipes that prune such a network."""
+        begin = f"{self.architecture}-pruned"
+        own = [name for name in recipe_names() if name.startswith(begin)]
+        return [name for name in own if "scratch" not in name]
 
     @cached_property
     def folder(self) -> Path:
