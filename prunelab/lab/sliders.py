@@ -1,5 +1,6 @@
 """The sliders: one for each stage, which opens into one for each of its layers or tied groups."""
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -11,6 +12,7 @@ from prunelab.lab.boxes import untitle
 from prunelab.lab.state import State
 
 MOST, STEP = 99, 0.5  # per cent; a layer keeps a filter anyway
+ECHO_SECONDS = 2.0  # for which a page may still send where a slider was put
 OWN = "prunelab-own"  # the look of a layer that does not follow its stage
 Act = Callable[[Callable[[], None]], None]  # does what a knob asks for, or says why not
 
@@ -38,6 +40,7 @@ class Ratio(widgets.HBox):
         act: Act,
     ) -> None:
         self.current, self.ask, self.act = current, ask, act
+        self._shown: list[tuple[float, float]] = []  # where it was put, and when
         self.slider = widgets.FloatSlider(
             0,
             min=0,
@@ -64,8 +67,20 @@ class Ratio(widgets.HBox):
         )
 
     def _moved(self, change: dict[str, Any]) -> None:
-        if abs(change["new"] - _place(self.current())) > 0.5 * STEP:
+        if _are_near(change["new"], _place(self.current())):
+            return
+        late = time.monotonic() - ECHO_SECONDS
+        self._shown = [(place, when) for place, when in self._shown if when > late]
+        if any(_are_near(change["new"], place) for place, _ in self._shown):
+            self._show()  # the page says where it was put a moment ago
+        else:
             self.act(lambda: self.ask(round(change["new"] / 100, 4)))
+
+    def _show(self) -> None:
+        place = _place(self.current())
+        if not _are_near(self.slider.value, place):
+            self._shown.append((place, time.monotonic()))
+            self.slider.value = place
 
     def _typed(self, change: dict[str, Any]) -> None:
         if change["new"] != say_ratio(self.current()):
@@ -80,10 +95,8 @@ class Ratio(widgets.HBox):
 
         A slider that a hand moves is left alone: what is sent back would be its past.
         """
-        ratio = self.current()
-        if abs(self.slider.value - _place(ratio)) > 0.5 * STEP:
-            self.slider.value = _place(ratio)
-        self.field.value = say_ratio(ratio)
+        self._show()
+        self.field.value = say_ratio(self.current())
         self.count.value = f'<span style="white-space:nowrap">{removed:,} of {filters:,}</span>'
 
 
@@ -201,6 +214,11 @@ def read_ratio(text: str) -> float:
             f"a ratio is at least 0 and less than 100 per cent of the filters; not {text.strip()}"
         )
     return round(per_cent / 100, 8)
+
+
+def _are_near(one: float, other: float) -> bool:
+    """Whether two places of a slider are the same step."""
+    return abs(one - other) <= 0.5 * STEP
 
 
 def _place(ratio: float) -> float:

@@ -125,12 +125,15 @@ def page() -> Iterator[Page]:
         browser.close()
 
 
-def run_all(page: Page, jupyter: tuple[str, str], notebook: str) -> None:
-    """Open a notebook and run all its cells."""
+def run_all(page: Page, jupyter: tuple[str, str], notebook: str, shows: str = "") -> None:
+    """Open a notebook and run all its cells.
+
+    shows: what the last cell shows, by its selector, where cells are folded and have no numbers.
+    """
     address, token = jupyter
     page.goto(f"{address}/doc/tree/notebooks/{notebook}?token={token}&reset")
     prompts = page.locator(".jp-CodeCell .jp-InputArea-prompt")
-    expect(prompts.first).to_be_visible(timeout=60_000)
+    expect(page.locator(".jp-Cell").first).to_be_visible(timeout=60_000)
     _wait_for_kernel(address, token)
     indicator = page.locator(".jp-Notebook-ExecutionIndicator")
     expect(indicator).to_have_attribute("data-status", "idle", timeout=60_000)
@@ -139,11 +142,15 @@ def run_all(page: Page, jupyter: tuple[str, str], notebook: str) -> None:
         if question.count():
             question.click()
         # Run All can be dropped without a word, at once or half way
-        if "[*]:" not in prompts.all_text_contents():
+        busy = indicator.get_attribute("data-status") != "idle"
+        if not busy and "[*]:" not in prompts.all_text_contents():
             page.get_by_role("menuitem", name="Run", exact=True).click()
             page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         try:
-            expect(prompts.last).to_have_text(re.compile(r"\[\d+\]:"), timeout=4000)
+            if shows:
+                expect(page.locator(shows)).to_be_visible(timeout=4000)
+            else:
+                expect(prompts.last).to_have_text(re.compile(r"\[\d+\]:"), timeout=4000)
             return
         except AssertionError:
             continue

@@ -13,10 +13,9 @@ from prunelab import load_recipe, replay
 REMOVED = "#D55E00"
 
 
-def open_lab(jupyter: tuple[str, str], page: Page) -> None:
-    # cells out of sight may not be in the page
-    page.set_viewport_size({"width": 1280, "height": 6500})
-    run_all(page, jupyter, "lab.ipynb")
+def open_lab(jupyter: tuple[str, str], page: Page, width: int = 1280, height: int = 1000) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    run_all(page, jupyter, "lab.ipynb", shows=".prunelab-head")
     expect(tab(page, "Norms")).to_be_visible()
 
 
@@ -24,8 +23,8 @@ def tab(page: Page, name: str):
     return page.locator(".widget-tab > .lm-TabBar .lm-TabBar-tab").filter(has_text=name)
 
 
-def totals(page: Page):
-    return page.locator(".widget-html").filter(has_text="of multiply-adds removed")
+def head(page: Page):
+    return page.locator(".prunelab-head")
 
 
 def slider(page: Page, label: str):
@@ -34,17 +33,31 @@ def slider(page: Page, label: str):
 
 def row(page: Page, label: str):
     named = page.locator(f'.widget-label:text-is("{label}")')
-    return page.locator(".widget-hslider").filter(has=named)
+    return page.locator(".widget-hbox").filter(has=named).filter(has=page.locator("input")).last
+
+
+def ratio(page: Page, label: str):
+    return row(page, label).locator("input")
 
 
 def press(page: Page, name: str) -> None:
     page.get_by_role("button", name=name, exact=True).locator("visible=true").click()
 
 
+def press_icon(page: Page, icon: str) -> None:
+    head(page).locator(".jupyter-button").filter(has=page.locator(f".fa-{icon}")).click()
+
+
+def left(page: Page) -> float:
+    """The share of the multiply-adds that is left, as the page says it."""
+    own = re.search(r"([\d.]+) M of ([\d.]+) M", head(page).inner_text())
+    assert own is not None
+    return float(own[1]) / float(own[2])
+
+
 def shoot(page: Page, name: str) -> None:
     if folder := os.environ.get("PRUNELAB_SCREENSHOTS"):
-        lab = page.locator(".jp-OutputArea-child").filter(has=page.locator(".widget-tab")).first
-        page.screenshot(path=f"{folder}/lab-{name}.png", clip=lab.bounding_box())
+        page.screenshot(path=f"{folder}/lab-{name}.png")
 
 
 def check_quiet(page: Page) -> None:
@@ -54,52 +67,84 @@ def check_quiet(page: Page) -> None:
 
 def test_looking_and_choosing(jupyter, page):
     open_lab(jupyter, page)
-    expect(totals(page)).to_contain_text("28.02 M of 40.55 M")
+    expect(head(page)).to_contain_text("28.02 M of 40.55 M")
+    expect(head(page)).to_contain_text(re.compile(r"\d+ validation images"))
+    assert page.locator('[title="null"]').count() == 0
     removed = page.locator(f'.widget-tab svg.marks path[fill="{REMOVED}"]')
     expect(removed).to_have_count(5 + 1)  # of 16 filters, and the legend's
     shoot(page, "norms")
     slider(page, "stage1").focus()
-    for _ in range(10):
+    for _ in range(20):  # of half a per cent
         page.keyboard.press("ArrowRight")
-    expect(totals(page)).to_contain_text("26.25 M")  # 40 % of stage 1: 7 of 16 filters
+    expect(head(page)).to_contain_text("26.25 M")  # 40 % of stage 1: 7 of 16 filters
     expect(removed).to_have_count(7 + 1)
-    readout = row(page, "stage2").locator(".widget-readout")
-    readout.fill("50")  # numbers can be typed
-    readout.press("Enter")
-    expect(totals(page)).to_contain_text("23.81 M")
+    ratio(page, "stage2").fill("50,0")  # numbers can be typed
+    ratio(page, "stage2").press("Enter")
+    expect(head(page)).to_contain_text("23.81 M")
+    press_icon(page, "undo")
+    expect(head(page)).to_contain_text("26.25 M")
+    expect(ratio(page, "stage2")).to_have_value("30")
+    press_icon(page, "repeat")
+    expect(head(page)).to_contain_text("23.81 M")
 
-    openers = page.locator(".jupyter-button").filter(has=page.locator(".fa-caret-right"))
-    openers.first.click()  # stage 1 opens
-    skip = page.locator(".widget-toggle-button").filter(has_text="skip").locator("visible=true")
-    expect(skip).to_have_count(4)
-    expect(skip.first).to_be_disabled()  # conv_1, whose maps are added to others
-    picker = page.locator(".widget-dropdown").filter(has_text="layer").locator("select")
-    expect(picker).to_have_value("conv_2 · layer1.0.conv1")
+    openers = page.locator(".prunelab-knobs .jupyter-button")
+    openers.filter(has=page.locator(".fa-caret-right")).first.click()  # stage 1 opens
+    expect(ratio(page, "conv_1")).to_be_disabled()  # its maps are added to others
+    ratio(page, "conv_4").fill("0")
+    ratio(page, "conv_4").press("Enter")
+    expect(head(page)).to_contain_text("25.88 M")
+    picker = page.locator(".widget-tab .widget-dropdown").filter(has_text="layer").locator("select")
+    expect(picker.first).to_have_value("conv_4 · layer1.1.conv1")
     shoot(page, "layers")
-    skip.nth(1).click()
-    expect(totals(page)).to_contain_text("25.88 M")
-    skip.nth(1).click()
-    expect(totals(page)).to_contain_text("23.81 M")
+    row(page, "conv_4").locator("xpath=..").locator(".jupyter-button").click()  # it follows again
+    expect(head(page)).to_contain_text("23.81 M")
 
     tab(page, "Cost").click()
     expect(page.locator(".widget-tab svg.marks").filter(has_text="bytes of maps")).to_be_visible()
     shoot(page, "cost")
-    tab(page, "Coupling").click()
+    tab(page, "Network").click()
     expect(page.locator(".widget-tab")).to_contain_text("goes alone; its filters can go")
-    shoot(page, "coupling")
+    shoot(page, "network")
+    tab(page, "Norms").click()  # a chart that was hidden fills its place again
+    expect(page.locator(".widget-tab svg.marks").first).to_be_visible()
 
+    tab(page, "Filters").click()
+    tiles = page.locator(".widget-tab svg.marks image")
+    expect(tiles).to_have_count(16)
+    before = head(page).inner_text()
+    tiles.first.click(force=True)  # the largest filter goes by hand, another one stays for it
+    expect(page.get_by_role("button", name="Undo hand picks of this layer")).to_be_enabled()
+    assert head(page).inner_text().split("%")[0] == before.split("%")[0]
+    check_quiet(page)
+
+
+def test_handles_and_budgets(jupyter, page):
+    open_lab(jupyter, page)
     tab(page, "Sensitivity").click()
     press(page, "Measure")
     tabs = page.locator(".widget-tab")
     expect(tabs).to_contain_text("3 curves on 143 validation images", timeout=120_000)
     shoot(page, "sensitivity")
-    curves = page.locator(".widget-tab svg.marks").filter(has_text="accuracy without retraining")
-    points = curves.locator(".mark-symbol.role-mark path")
-    before = totals(page).text_content()
-    points.nth(6).click(force=True)  # stage 1 at 60 %
-    expect(totals(page)).not_to_have_text(before)
-    expect(slider(page, "stage1")).to_have_attribute("aria-valuenow", "60.0")
-
+    handle = (
+        page.locator('.widget-tab svg g.mark-symbol path[stroke="white"]').nth(1).bounding_box()
+    )
+    middle = handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] + 120, middle[1] + 9, steps=6)
+    page.mouse.up()
+    moved = [ratio(page, f"stage{i}").input_value() for i in (1, 2, 3)]
+    assert sum(value != "30" for value in moved) == 1
+    for preset in ("uniform", "budget"):
+        for limit in ("70", "61,3"):
+            page.get_by_label("preset").select_option(preset)
+            page.get_by_label("≤ %").fill(limit)
+            page.get_by_label("≤ %").press("Enter")
+            page.wait_for_timeout(1500)  # a page sends what it rounds after a while
+            assert left(page) <= float(limit.replace(",", ".")) / 100
+            expect(page.get_by_label("preset")).to_have_value(preset)
+    page.get_by_label("preset").select_option("resnet20-pruned-b")
+    expect(page.get_by_label("≤ %")).to_be_hidden()
     tab(page, "Time").click()
     press(page, "Measure")
     expect(tabs).to_contain_text(re.compile(r"of the time at [\d.]+% of"), timeout=120_000)
@@ -108,11 +153,11 @@ def test_looking_and_choosing(jupyter, page):
 
 
 def test_doing_and_keeping(jupyter, page, tmp_path: Path):
-    open_lab(jupyter, page)
+    open_lab(jupyter, page, height=1800)
     press(page, "Evaluate")
     evaluation = page.locator(".widget-html").filter(has_text="pruned, not retrained").first
     expect(evaluation).to_be_visible(timeout=60_000)
-    page.get_by_text("beside it: filters only set to zero").click()
+    page.get_by_text("and filters only set to zero").click()
     press(page, "Seal")
     verdict = page.get_by_text(re.compile(r"Removed equals silenced: max"))
     expect(verdict).to_be_visible(timeout=60_000)
@@ -122,7 +167,7 @@ def test_doing_and_keeping(jupyter, page, tmp_path: Path):
     press(page, "Retrain")
     stop = page.locator(".widget-button:not([disabled])").filter(has_text="Stop")
     expect(page.get_by_text("Learning curves")).to_be_visible(timeout=120_000)  # after an epoch
-    stop.click()
+    stop.locator("visible=true").click()
     stopped = page.get_by_text(re.compile(r"Stopped after \d+ of 50 epochs"))
     expect(stopped).to_be_visible(timeout=60_000)
     shoot(page, "retrained")
@@ -136,27 +181,50 @@ def test_doing_and_keeping(jupyter, page, tmp_path: Path):
     assert recipe.prune.ratios == {"stage1": 0.3, "stage2": 0.3, "stage3": 0.3}
     rows = replay(recipe, device="cpu", out=tmp_path / "runs")
     assert list(rows["kind"]) == ["baseline", "pruned", "retrained"]
-    press(page, "Copy as code")
-    expect(page.locator("textarea").filter(visible=True)).to_have_value(re.compile("make_plan"))
+    press(page, "Code")
+    press(page, "Copy")
+    expect(page.get_by_text("Copied", exact=True)).to_be_visible()
+    name.fill("")
+    name.press("Control+v")
+    assert "make_plan" in name.input_value()
+    press_icon(page, "thumb-tack")
+    tab(page, "Plans").click()
+    expect(
+        page.locator(".widget-tab svg.marks").filter(has_text="Plans side by side")
+    ).to_be_visible()
+    shoot(page, "plans")
     check_quiet(page)
 
 
-def test_a_page_that_was_closed_finds_the_lab_as_it_was(jupyter, page):
+def test_networks_opened_in_turn_and_a_page_that_was_closed(jupyter, page):
     open_lab(jupyter, page)
-    slider(page, "stage3").focus()
-    for _ in range(20):
-        page.keyboard.press("ArrowRight")
-    expect(slider(page, "stage3")).to_have_attribute("aria-valuenow", "50.0")
-    expect(totals(page)).to_contain_text("36.9% of multiply-adds")
-    text = totals(page).text_content()
+    page.get_by_text("open another").click()
+    for name in ("resnet32", "vgg16", "resnet20"):
+        page.get_by_label("network").select_option(name)
+        press(page, "Open")
+        expect(page.get_by_text(f"{name} on digits")).to_be_visible(timeout=60_000)
+        for title in ("Network", "Norms"):
+            tab(page, title).click()
+            expect(
+                page.locator(".widget-tab svg.marks").locator("visible=true").first
+            ).to_be_visible()
+    ratio(page, "stage3").fill("50")
+    ratio(page, "stage3").press("Enter")
+    expect(head(page)).to_contain_text("−16.0%")
     page.evaluate("jupyterapp.commands.execute('docmanager:save')")
     page.reload()
     expect(tab(page, "Norms")).to_be_visible(timeout=60_000)
-    expect(totals(page)).to_have_text(text)
-    expect(slider(page, "stage3")).to_have_attribute("aria-valuenow", "50.0")
-    slider(page, "stage3").focus()
-    page.keyboard.press("ArrowRight")
-    expect(totals(page)).not_to_have_text(text)
+    expect(head(page)).to_contain_text("−16.0%")
+    expect(ratio(page, "stage3")).to_have_value("50")
+    check_quiet(page)
+    page.evaluate("() => { jupyterapp.commands.execute('kernelmenu:restart') }")
+    page.locator(".jp-Dialog button.jp-mod-accept").click()
+    gone = page.get_by_text("its kernel has ended: run all cells")
+    expect(gone).to_be_visible(timeout=60_000)
+    expect(page.locator(".prunelab-lab")).to_be_hidden()
+    page.reload()
+    expect(gone).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Error displaying widget")).to_be_hidden()
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Dark"])
@@ -164,7 +232,23 @@ def test_it_can_be_read_in_the_dark(jupyter, page, theme):
     open_lab(jupyter, page)
     page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
     expect(page.locator("body")).to_have_attribute("data-jp-theme-name", theme)
-    colour = totals(page).evaluate("e => getComputedStyle(e.querySelector('b') || e).color")
-    assert min(map(int, re.findall(r"\d+", colour)[:3])) > 150  # light on dark
-    expect(page.locator(".widget-tab svg.marks").first).to_be_visible()
+    title = page.locator(".widget-tab svg.marks text").first
+    for text in (head(page).locator("b").first, title):
+        rule = "e => getComputedStyle(e)[e.tagName == 'text' ? 'fill' : 'color']"
+        colour = re.findall(r"\d+", text.evaluate(rule))[:3]
+        assert min(map(int, colour)) > 150  # light on dark
     shoot(page, "dark")
+
+
+@pytest.mark.parametrize("width", [1280, 1920])
+def test_knobs_chart_and_totals_are_in_view_together(jupyter, page, width):
+    open_lab(jupyter, page, width, 800)
+    chart = page.locator(".widget-tab svg.marks").locator("visible=true").first
+    for part in (head(page), slider(page, "stage3"), chart):
+        expect(part).to_be_in_viewport(ratio=0.5)
+    side, knobs = page.locator(".prunelab-right").bounding_box(), page.locator(".prunelab-knobs")
+    assert side["x"] > knobs.bounding_box()["x"] + 200  # beside
+    assert side["x"] + side["width"] > width - 120
+    page.mouse.move(width / 2, 500)
+    page.mouse.wheel(0, 300)
+    expect(head(page)).to_be_in_viewport(ratio=1)

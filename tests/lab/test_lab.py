@@ -221,6 +221,17 @@ def test_what_a_page_sends_back_rounded_changes_nothing(lab, ratio):
     assert lab.ratios == {"stage1": ratio}
 
 
+def test_a_page_that_sends_where_a_slider_was_a_moment_ago_is_not_heard(lab):
+    """Two presets in a row: the page still speaks of the first when the second is in force."""
+    slider = lab.knobs.stages["stage1"].slider
+    lab.ratios = {"stage1": 0.2}
+    lab.ratios = {"stage1": 0.5}
+    slider.value = 20
+    assert (lab.ratios, slider.value) == ({"stage1": 0.5}, 50)
+    slider.value = 35
+    assert lab.ratios == {"stage1": 0.35}
+
+
 def test_ratios_are_typed_with_a_comma_or_a_point(lab):
     row = lab.knobs.stages["stage1"].ratio
     for text, ratio in (("33,3", 0.333), (" 28.25 % ", 0.2825), ("0", 0.0)):
