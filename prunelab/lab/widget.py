@@ -26,7 +26,7 @@ GONE = """<style>
 .jp-OutputArea:has(.prunelab-gone) .jupyter-widgets.jp-OutputArea-output:not(:has(.prunelab-lab))
 { display: none; }
 </style>
-<p class="prunelab-gone">The lab was here, and its kernel has ended: run all cells.</p>"""
+<p class="prunelab-gone">The lab needs a running kernel: run all cells, and it is here.</p>"""
 
 
 class Lab(widgets.VBox):

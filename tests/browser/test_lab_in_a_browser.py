@@ -219,7 +219,7 @@ def test_networks_opened_in_turn_and_a_page_that_was_closed(jupyter, page):
     check_quiet(page)
     page.evaluate("() => { jupyterapp.commands.execute('kernelmenu:restart') }")
     page.locator(".jp-Dialog button.jp-mod-accept").click()
-    gone = page.get_by_text("its kernel has ended: run all cells")
+    gone = page.get_by_text("run all cells, and it is here")
     expect(gone).to_be_visible(timeout=60_000)
     expect(page.locator(".prunelab-lab")).to_be_hidden()
     page.reload()

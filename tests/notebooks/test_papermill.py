@@ -28,7 +28,7 @@ SHORT: dict[str, dict] = {
     "06_which_criterion": {"ratios": [0.3, 0.5], "criteria": ["l1", "var_l2"], "images": 0},
 }
 ALONE = ("04_across_layers",)  # it looks at no images
-WHOLE = {"07_what_time_it_saves", "report"}  # which `make nbval` runs as they are
+WHOLE = {"07_what_time_it_saves", "lab_views", "report"}  # which `make nbval` runs as they are
 
 
 @pytest.fixture(scope="module")
