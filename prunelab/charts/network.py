@@ -87,7 +87,8 @@ def network(
     chart = alt.layer(*parts).resolve_scale(color="independent", shape="independent")
     plain = alt.ViewBackground(stroke=None)
     return chart.properties(width=900, height=height, title=title, view=plain).add_params(
-        alt.param(name="pruned", value=shown), alt.param(name="chosen", value=layer)
+        alt.param(name="pruned", value=shown),
+        alt.param(name="chosen", value=graph.find(layer) if layer else ""),
     )
 
 

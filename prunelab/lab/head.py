@@ -45,7 +45,8 @@ class Head(widgets.HBox):
         what = "retrained" if trained else "not retrained"
         if not self.state.plan.removed and not trained:
             what = "of the whole network"
-        self.accuracy.value = describe_accuracy(glance.whole, glance.found, guess, what)
+        whole = glance.beside(glance.found) if glance.found else glance.whole
+        self.accuracy.value = describe_accuracy(whole, glance.found, guess, what)
 
 
 def _make_button(icon: str, tooltip: str, act: object) -> widgets.Button:

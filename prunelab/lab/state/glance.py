@@ -65,6 +65,7 @@ class Glance(traitlets.HasTraits):
     def _open(self, _: object = None) -> None:
         self._batches: list[tuple[Tensor, Tensor]] = []
         self._known: dict[str, Counted] = {}
+        self._beside: list[Counted] = []  # of the whole network, after each few images
         self.whole = self.found = None
 
     def _follow(self, _: object = None) -> None:
@@ -93,37 +94,46 @@ class Glance(traitlets.HasTraits):
             self._later()
             return
         if self.whole is None:
-            self.whole = self.count(state.network.model, turn)
+            self._beside = self._count(state.network.model, turn, float("inf"))
+            self.whole = self._beside[-1] if self._beside else None
         if self.whole is not None and self.found is None:
-            key, untouched = self._key(), not state.plan.removed
-            found = self.whole if untouched else self.count(state.small, turn)
-            if found is not None and turn == self._turn:
-                self._known[key] = found
-                self.found = found
+            key, untouched = self._key(), not state.plan.removed and state.trained is None
+            counted = self._beside if untouched else self._count(state.small, turn, ENOUGH)
+            if counted and turn == self._turn:
+                self._known[key] = counted[-1]
+                self.found = counted[-1]
 
-    def count(self, model: nn.Module, turn: int | None = None) -> Counted | None:
-        """Correct predictions on the images.
+    def count(self, model: nn.Module) -> Counted | None:
+        """Correct predictions on all of the images; None where there are none."""
+        counted = self._count(model, None, float("inf"))
+        return counted[-1] if counted else None
 
-        turn: of the move that asks; then only as many images as there is time for are looked at,
-        and when something has moved since, the answer is None.
+    def beside(self, found: Counted) -> Counted | None:
+        """What the whole network gets right of the same images."""
+        return next((own for own in self._beside if own.total == found.total), self.whole)
+
+    def _count(self, model: nn.Module, turn: int | None, enough: float) -> list[Counted]:
+        """Correct predictions so far after each few images, for `enough` seconds.
+
+        turn: of the move that asks; when something has moved since, the answer is empty.
         """
         training, began = model.training, time.monotonic()
         correct = total = 0
+        counted: list[Counted] = []
         try:
             model.eval()
             with torch.inference_mode():
                 for images, labels in self._look_up(self.state.network):
                     correct += int((model(images).argmax(1) == labels).sum())
                     total += len(labels)
-                    if turn is None:
-                        continue
-                    if turn != self._turn:
-                        return None
-                    if time.monotonic() - began > ENOUGH:
+                    counted.append(Counted(correct, total))
+                    if turn not in (None, self._turn):
+                        return []
+                    if time.monotonic() - began > enough:
                         break
         finally:
             model.train(training)
-        return Counted(correct, total) if total else None
+        return counted
 
     def _look_up(self, network: Network) -> list[tuple[Tensor, Tensor]]:
         """Some validation images, the same ones each time, on the network's device."""
