@@ -69,8 +69,8 @@ def sensitivity(measured: pd.DataFrame) -> Chart | alt.FacetChart:
     )
 
 
-def _describe_measured(measured: pd.DataFrame) -> list[str]:
-    lines = [f"{int(measured['total'].max()):,} images; {BANDS}"]
+def _describe_measured(measured: pd.DataFrame, marks: str = BANDS) -> list[str]:
+    lines = [f"{int(measured['total'].max()):,} images; {marks}"]
     refused = list(measured.attrs.get("refused", {}))
     if refused:
         more = f" and {len(refused) - 4} more" if len(refused) > 4 else ""
@@ -217,7 +217,8 @@ def sensitivity_map(measured: pd.DataFrame) -> Chart:
         title="pruned alone, front to back",
         axis=alt.Axis(labelAngle=-90, labelOverlap=False, labelFontSize=9 if many else 11),
     )
-    y = alt.Y("ratio:O", title="filters removed", sort="descending", axis=PERCENT)
+    axis = alt.Axis(format="~%")
+    y = alt.Y("ratio:O", title="filters removed", sort="descending", axis=axis)
     colour = alt.Color(
         "accuracy:Q",
         title="accuracy",
@@ -240,9 +241,8 @@ def sensitivity_map(measured: pd.DataFrame) -> Chart:
         .mark_point(size=30, filled=True, color="white", stroke="black", strokeWidth=1)
         .encode(x=x, y=y)
     )
-    title = alt.Title(
-        "Sensitivity, layer by layer", subtitle=[*_describe_measured(measured), "dots: where it is"]
-    )
+    dots = "dots: where each layer stands"
+    title = alt.Title("Sensitivity, layer by layer", subtitle=_describe_measured(measured, dots))
     chart = alt.layer(fields, here).properties(width=620, height=230, title=title)
     return chart.add_params(alt.param(name="at", value={}))
 
