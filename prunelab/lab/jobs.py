@@ -82,9 +82,9 @@ class Job(traitlets.HasTraits):
             traceback.print_exc()
             message = f"{type(error).__name__}: {error}"
         finally:
-            give_back_memory()
             self._desk.release()
         self.message, self.running = message, False
+        give_back_memory()
 
 
 def give_back_memory() -> None:

@@ -157,6 +157,7 @@ def test_doing_and_keeping(jupyter, page, tmp_path: Path):
     press(page, "Evaluate")
     evaluation = page.locator(".widget-html").filter(has_text="pruned, not retrained").first
     expect(evaluation).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("143 validation images; test images")).to_be_visible()  # it has ended
     page.get_by_text("and filters only set to zero").click()
     press(page, "Seal")
     verdict = page.get_by_text(re.compile(r"Removed equals silenced: max"))
