@@ -1,6 +1,5 @@
 """Data sets by name or folder, with a validation split held out of training."""
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +20,7 @@ from prunelab.data.images import (
 from prunelab.utils.checks import check_whole, did_you_mean
 from prunelab.utils.devices import pick_device
 from prunelab.utils.paths import data_dir
+from prunelab.utils.tensors import hash_text
 
 NAMED = ("digits", "cifar10", "cifar100")
 Arrays = tuple[Tensor, Tensor]  # images (n, 3, h, w) uint8, labels (n,) int64
@@ -211,7 +211,7 @@ def _streamed(
     for part, (_, files, labels) in listed.items():
         splits[part] = FileSplit(files, labels, chosen, image_size, how.device)
         names += [str(Path(file).relative_to(folder)) for file in files]
-    fingerprint = hashlib.blake2b("\n".join(names).encode(), digest_size=16).hexdigest()
+    fingerprint = hash_text("\n".join(names))
     if "val" not in splits:
         whole = splits["train"]
         held = _hold_out(whole.labels, how.val_fraction, how.seed)

@@ -1,7 +1,6 @@
 """Charts that Python goes on moving, and tables as HTML."""
 
 import copy
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -11,6 +10,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 from pandas.io.formats.style import Styler
+
+from prunelab.utils.tensors import hash_text
 
 Format = str | Callable[[object], str] | None
 LOOK_MS = 200  # between two looks at how wide a chart may be
@@ -132,7 +133,7 @@ def table(
     numbers = list(frame.select_dtypes("number"))
     right: list[Any] = [{"selector": "", "props": "text-align:right"}]
     # tables of one name share their rules, so the name says what these depend on
-    name = hashlib.blake2b(repr([*frame, numbers]).encode(), digest_size=6).hexdigest()
+    name = hash_text(repr([*frame, numbers]), 12)
     style = (
         Styler(frame.reset_index(drop=True), uuid=name, cell_ids=False)
         .hide(axis="index")

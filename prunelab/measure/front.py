@@ -1,6 +1,5 @@
 """A Pareto front of ratios: what accuracy can be had at what cost, each network measured."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from prunelab.pruning import make_plan, prune, score_filters, total_cost
 from prunelab.training import evaluate
 from prunelab.utils.checks import check_whole
 from prunelab.utils.intervals import wilson
+from prunelab.utils.tensors import hash_text
 
 STEP = 0.05  # of the multiply-adds, from one budget to the next
 PATIENCE = 100  # neighbours in a row that were all known: there are hardly any others
@@ -164,7 +164,7 @@ class _Front:
     def measure(self, found: str, ratios: Mapping[str, float]) -> dict[str, Any]:
         """The row of these ratios; measured, unless a network that lost the same was."""
         plan = make_plan(self.graph, ratios, **self.how)
-        key = hashlib.blake2b(json.dumps(plan.removed).encode(), digest_size=16).hexdigest()
+        key = hash_text(json.dumps(plan.removed))
         if key in self.rows:
             return self.rows[key]
         small = prune(self.graph.model, plan, graph=self.graph)

@@ -1,6 +1,5 @@
 """How much each layer can lose: prune it alone, at several ratios, and look at the accuracy."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from prunelab.training import check_outputs
 from prunelab.utils.checks import check_whole
 from prunelab.utils.modules import NORMS, copy_with, like_model
 from prunelab.utils.progress import track
-from prunelab.utils.tensors import hash_tensors
+from prunelab.utils.tensors import hash_tensors, hash_text
 
 STACK = 9  # plans whose unchanged rest runs as one batch on a GPU
 
@@ -165,7 +164,7 @@ def identify(
     forward = f"{skeleton!r} {code}"
     about = {
         "weights": hash_tensors(model.state_dict()),
-        "forward": hashlib.blake2b(forward.encode(), digest_size=8).hexdigest(),
+        "forward": hash_text(forward, 16),
         "data": _hash_split(split),
     }
     if criterion in IMAGE_CRITERIA and isinstance(data, DataSplits):
@@ -178,7 +177,7 @@ def _hash_split(split: Split | FileSplit) -> str:
         images = hash_tensors({"images": split.images, "labels": split.labels})
     else:
         images = f"{hash_tensors({'labels': split.labels})} {split.files} {split.image_size}"
-    return hashlib.blake2b(f"{images} {split.normalization}".encode(), digest_size=16).hexdigest()
+    return hash_text(f"{images} {split.normalization}")
 
 
 def _count_batches(

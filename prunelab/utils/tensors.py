@@ -63,6 +63,11 @@ def _umask() -> int:
     return mask
 
 
+def hash_text(text: str, letters: int = 32) -> str:
+    """A digest of a text, of so many hex digits."""
+    return hashlib.blake2b(text.encode(), digest_size=letters // 2).hexdigest()
+
+
 def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
     """A digest of weights: equal exactly when names, dtypes, shapes and values are.
 
