@@ -81,8 +81,8 @@ def train(
         progress: show a bar, and print a line for each epoch.
         on_epoch: called with each new row.
         on_batch: called with (images done, images in all epochs) after each batch. What it or
-            `on_epoch` raises stops the training; a KeyboardInterrupt of it is stopped at, after a
-            save, and then says what was kept.
+            `on_epoch` raises stops the training. At a KeyboardInterrupt all is saved up to that
+            batch, and it then says what was kept.
 
     Returns:
         A row for each epoch; columns epoch (from 1), lr, train_loss, train_accuracy, val_loss,
