@@ -9,12 +9,12 @@ import ipywidgets as widgets
 import pandas as pd
 
 from prunelab import charts
-from prunelab.lab.jobs import Job, JobBar
+from prunelab.lab.jobs import Job, JobBar, as_sentence
 from prunelab.lab.live import live, redraw, table
 from prunelab.lab.saving import Saving
-from prunelab.lab.state import State, Tray, name_settings
+from prunelab.lab.state import State, Training, Tray, find_checkpoint, retrain
 from prunelab.pruning import PruningPlan, compare_with_silenced, prune
-from prunelab.training import RETRAINING, TrainSettings, compare_networks, train
+from prunelab.training import RETRAINING, TrainSettings, compare_networks
 from prunelab.utils.progress import Report
 from prunelab.utils.tensors import read_header
 
@@ -87,7 +87,7 @@ class Actions(widgets.VBox):
             try:
                 said = work(state, plan, report)
             except (KeyboardInterrupt, ValueError, OSError) as error:
-                said = f"{error}."
+                said = as_sentence(error)
             if state.network is network:
                 state.note(f"{label} said", said, plan)
             if state.leaves(network, plan):
@@ -102,16 +102,21 @@ class Actions(widgets.VBox):
         size = min(RETRAINING.batch_size, max(8, len(self.state.network.data.train) // 40))
         return replace(RETRAINING, epochs=self.epochs.value, lr=self.rate.value, batch_size=size)
 
-    def _follow(self, change: dict[str, Any]) -> None:
+    def _follow(self, _: object) -> None:
         """Show what was said of the plan at hand."""
         state = self.state
         for bar in (self.evaluate, self.retrain, self.seal):
             if not bar.job.running:
                 bar.job.message = state.find(f"{bar.start.description} said") or ""
+        training, history = state.training, state.find("history")
+        if training is not None:
+            history = training.history
+            if not self.retrain.job.running:
+                self.retrain.job.message = describe_training(training)
         found, sealed = state.find("evaluation"), state.find("seal")
         self.evaluation.value = "" if found is None else table(_name_accuracies(found))
         self.seal_text.value = "" if sealed is None else table(_name_seal(sealed), formats=SMALL)
-        self._draw_curve(state.find("history"))
+        self._draw_curve(history)
 
     def _evaluate(self, state: State, plan: PruningPlan, report: Report) -> str:
         network, trained = state.network, state.trained
@@ -123,42 +128,35 @@ class Actions(widgets.VBox):
         val = network.data.val
         found = compare_networks(models, val, on_batch=report)
         state.note("evaluation", found, plan)
-        return f"{len(val):,} validation images; test images are for the end"
+        return f"{len(val):,} validation images; test images are for the end."
 
     def _retrain(self, state: State, plan: PruningPlan, report: Report) -> str:
         settings, network, wish = self.settings, state.network, state.wish
-        small = prune(network.model, plan, graph=network.graph)
-        path = state.path(f"{name_settings(settings)}.safetensors", plan)
+        path = find_checkpoint(network, plan, settings)
         rows: list[dict[str, Any]] = read_header(path)["rows"] if path.exists() else []
         seen = [0, 1]
 
         def note(row: dict[str, Any]) -> None:
             rows.append(row)
-            state.note("history", pd.DataFrame(rows), plan)
+            if state.network is network:
+                state.note("history", pd.DataFrame(rows), plan)
 
         def look(done: int, total: int) -> None:
             seen[:] = done, total
             report(done, total)
 
         try:
-            history = train(
-                small, network.data, settings, checkpoint=path, on_epoch=note, on_batch=look
-            )
+            training = retrain(network, plan, settings, on_epoch=note, on_batch=look)
         except KeyboardInterrupt:
             done = f"{len(rows)} of {settings.epochs} epochs"
             part = seen[0] - len(rows) * (seen[1] // settings.epochs)
             if part > 0:
                 done += f" and {part:,} images of the next"
-            raise KeyboardInterrupt(f"Stopped after {done}; Retrain goes on from there") from None
-        state.note("history", history, plan)
-        state.note("settings", settings, plan)
-        state.note("trained", small, plan)
-        self.tray.pin(wish=wish, plan=plan, model=small, retrained=settings)
-        best = history["val_accuracy"].iloc[-1]
-        return (
-            f"Retrained for {len(history)} epochs: {best:.1%} of the validation images are right. "
-            "This network is now what Save model keeps; Plans has it, too"
-        )
+            raise KeyboardInterrupt(f"stopped after {done}; Retrain goes on from there") from None
+        if state.network is network:
+            state.note("training", training, plan)
+            self.tray.pin(wish, plan, training)
+        return describe_training(training)
 
     def _draw_curve(self, history: pd.DataFrame | None) -> None:
         """Train and validation; test accuracy is not for choosing."""
@@ -188,7 +186,16 @@ class Actions(widgets.VBox):
         state.note("seal", found, plan)
         worst, scale = found["max_difference"].iloc[0], found["max_output"].iloc[0]
         verdict = "equals" if worst <= 1e-4 * scale else "DIFFERS FROM"
-        return f"Removed {verdict} silenced: max |Δ| = {worst:.1e} of outputs up to {scale:.1f}"
+        return f"Removed {verdict} silenced: max |Δ| = {worst:.1e} of outputs up to {scale:.1f}."
+
+
+def describe_training(training: Training) -> str:
+    """What came of it, in a sentence."""
+    accuracy = training.history["val_accuracy"].iloc[-1]
+    return (
+        f"Retrained for {len(training.history)} epochs: {accuracy:.1%} of the validation images "
+        "are right. This network is now what Save model keeps; Plans has it, too."
+    )
 
 
 SMALL: dict[str, Any] = {"largest difference": "{:.2g}", "of outputs up to": "{:.2g}"}

@@ -1,8 +1,40 @@
-"""What is done to a widget and to all that it holds."""
+"""Buttons, and what is done to a widget and to all that it holds."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from html import escape
 
 import ipywidgets as widgets
+
+
+def make_button(
+    act: Callable[[], object],
+    help: str,
+    width: int,
+    *,
+    label: str = "",
+    icon: str = "",
+    trouble: widgets.HTML | None = None,
+) -> widgets.Button:
+    """A button of so many pixels that does something; what is refused is said in `trouble`."""
+    button = widgets.Button(
+        description=label, icon=icon, tooltip=help, layout={"width": f"{width}px"}
+    )
+
+    def press(_: object) -> None:
+        try:
+            act()
+        except (ValueError, OSError) as error:
+            if trouble is None:
+                raise
+            trouble.value = say_trouble(str(error))
+
+    button.on_click(press)
+    return button
+
+
+def say_trouble(*texts: str) -> str:
+    """What is refused, or odd, as HTML, a line for each."""
+    return "<br>".join(f"⚠ {escape(text)}" for text in texts)
 
 
 def walk(widget: widgets.Widget) -> Iterator[widgets.Widget]:

@@ -1,8 +1,11 @@
 """What stays in view above: what is removed, what that does to the accuracy, undo and redo."""
 
+from html import escape
+
 import ipywidgets as widgets
 import pandas as pd
 
+from prunelab.lab.boxes import make_button
 from prunelab.lab.state import Counted, Glance, State, Tray
 
 COSTS = {
@@ -19,9 +22,9 @@ class Head(widgets.HBox):
         self.state, self.glance = state, glance
         self.totals = widgets.HTML(layout={"flex": "0 1 auto", "min_width": "0"})
         self.accuracy = widgets.HTML(layout={"flex": "1 1 190px", "min_width": "0"})
-        self.undo = _make_button("undo", "take back the last change", state.undo)
-        self.redo = _make_button("repeat", "do it again", state.redo)
-        self.pin = _make_button("thumb-tack", "keep this plan, in Plans", tray.pin)
+        self.undo = make_button(state.undo, "take back the last change", 36, icon="undo")
+        self.redo = make_button(state.redo, "do it again", 36, icon="repeat")
+        self.pin = make_button(tray.pin, "keep this plan, in Plans", 36, icon="thumb-tack")
         buttons = widgets.HBox([self.undo, self.redo, self.pin], layout={"flex": "0 0 auto"})
         super().__init__(
             [self.totals, self.accuracy, buttons],
@@ -29,7 +32,7 @@ class Head(widgets.HBox):
         )
         self.add_class("prunelab-head")
         state.observe(self._follow, ["plan", "measured", "noted"])
-        glance.observe(self._show_accuracy, ["found", "whole"])
+        glance.observe(self._show_accuracy, ["found", "whole", "trouble"])
         self._follow()
 
     def _follow(self, _: object = None) -> None:
@@ -45,14 +48,11 @@ class Head(widgets.HBox):
         what = "retrained" if trained else "not retrained"
         if not self.state.plan.removed and not trained:
             what = "of the whole network"
+        if glance.trouble:
+            self.accuracy.value = _card("?", f"accuracy, {what}", escape(glance.trouble))
+            return
         whole = glance.beside(glance.found) if glance.found else glance.whole
         self.accuracy.value = describe_accuracy(whole, glance.found, guess, what)
-
-
-def _make_button(icon: str, tooltip: str, act: object) -> widgets.Button:
-    button = widgets.Button(icon=icon, tooltip=tooltip, layout={"width": "36px"})
-    button.on_click(lambda _: act())  # type: ignore[operator]
-    return button
 
 
 def _card(large: str, what: str, below: str) -> str:

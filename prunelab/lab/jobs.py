@@ -75,9 +75,9 @@ class Job(traitlets.HasTraits):
         try:
             message = self._work(self.report)
         except KeyboardInterrupt as error:
-            message = _sentence(str(error) or "stopped")
+            message = as_sentence(error) or "Stopped."
         except (ValueError, OSError) as error:
-            message = _sentence(str(error))
+            message = as_sentence(error)
         except Exception as error:  # a fault of ours: said, and printed whole in the log
             traceback.print_exc()
             message = f"{type(error).__name__}: {error}"
@@ -96,8 +96,10 @@ def give_back_memory() -> None:
             trim(0)
 
 
-def _sentence(text: str) -> str:
-    end = "" if text.endswith((".", "!", "?")) else "."
+def as_sentence(error: BaseException) -> str:
+    """What an error says, with a capital and a full stop."""
+    text = str(error)
+    end = "" if not text or text.endswith((".", "!", "?")) else "."
     return text[:1].upper() + text[1:] + end
 
 

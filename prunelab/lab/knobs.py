@@ -9,7 +9,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from prunelab.lab.boxes import close_all, untitle
+from prunelab.lab.boxes import close_all, say_trouble, untitle
 from prunelab.lab.jobs import Job, JobBar
 from prunelab.lab.opening import Opening
 from prunelab.lab.sliders import StageRows, read_ratio, say_ratio
@@ -116,7 +116,7 @@ class Knobs(widgets.VBox):
                 said += self._say_swallowed()
             except (ValueError, OSError) as error:
                 said = [str(error)]
-        self.trouble.value = "<br>".join(f"⚠ {escape(text)}" for text in dict.fromkeys(said[:3]))
+        self.trouble.value = say_trouble(*dict.fromkeys(said[:3]))
         self._refresh()
 
     def _say_swallowed(self) -> list[str]:

@@ -1,11 +1,13 @@
 """What keeps the choice: a recipe, the small network, the lines of code."""
 
 from collections.abc import Callable
+from functools import partial
 from html import escape
 from pathlib import Path
 
 import ipywidgets as widgets
 
+from prunelab.lab.boxes import make_button
 from prunelab.lab.state import State, code_text, save_recipe
 from prunelab.pruning import save_pruned
 from prunelab.training import TrainSettings
@@ -30,32 +32,18 @@ class Saving(widgets.VBox):
             layout={"width": "260px"},
             style={"description_width": "initial"},
         )
-        self.save_recipe = self._make_button(
-            "Save recipe", self._save_recipe, "a YAML that prunelab replay runs as it is"
-        )
-        self.save_model = self._make_button(
-            "Save model", self._save_model, "the small network as safetensors, for load_pruned"
-        )
-        self.show = self._make_button("Code", self._show_code, "the lines that do the same")
         self.saved, self.code = widgets.HTML(), widgets.HTML()
+        make = partial(make_button, width=110, trouble=self.saved)
+        recipe, model = "a YAML that prunelab replay runs", "as safetensors, for load_pruned"
+        self.save_recipe = make(self._save_recipe, f"{recipe} as it is", label="Save recipe")
+        self.save_model = make(self._save_model, f"the network {model}", label="Save model")
+        self.show = make(self._show_code, "the lines that do the same", label="Code")
         buttons = widgets.HBox(
             [self.save_recipe, self.save_model, self.name, self.show],
             layout={"flex_flow": "row wrap", "align_items": "center"},
         )
         super().__init__([buttons, self.saved, self.code])
         state.observe(self._forget, ["plan", "network"])
-
-    def _make_button(self, label: str, act: Callable[[], None], help: str) -> widgets.Button:
-        button = widgets.Button(description=label, tooltip=help, layout={"width": "110px"})
-        button.on_click(lambda _: self._act(act))
-        return button
-
-    def _act(self, act: Callable[[], None]) -> None:
-        """Do it, or say why not."""
-        try:
-            act()
-        except (ValueError, OSError) as error:
-            self.saved.value = f"⚠ {escape(str(error))}"
 
     def _forget(self, _: object) -> None:
         """What was said of another plan is not said of this one."""

@@ -2,11 +2,12 @@
 
 import threading
 
+import pandas as pd
 import pytest
 import torch
 
-from prunelab import find_flips, load_model
-from prunelab.lab.state import State, open_network
+from prunelab import TrainSettings, find_flips, load_model
+from prunelab.lab.state import State, Training, open_network
 from prunelab.lab.tabs.breaks import HINT, Breaks
 
 
@@ -21,6 +22,12 @@ def view(state):
     made = Breaks(state, threading.Lock())
     made.look(True)
     return made
+
+
+def note_trained(state, model):
+    """As Retrain does."""
+    history = pd.DataFrame({"epoch": [1], "val_accuracy": [0.5]})
+    state.note("training", Training(model, TrainSettings(epochs=1), history))
 
 
 def look(view):
@@ -62,7 +69,7 @@ def test_what_was_found_belongs_to_its_plan(view, state):
 
 def test_a_retrained_network_is_asked_too(view, state):
     look(view)
-    state.note("trained", state.small)
+    note_trained(state, state.small)
     assert "The retrained network was not asked yet" in view.text.value
     look(view)
     assert "retrained" in view.text.value
@@ -77,7 +84,7 @@ def test_a_retrained_network_is_asked_too(view, state):
     assert view.sheet.layout.display == "none"
     state.forget("trained")
     assert view.pair.value == ("whole", "pruned")
-    state.note("trained", load_model("resnet20"))  # another one
+    note_trained(state, load_model("resnet20"))  # another one
     assert "not asked yet" in view.text.value
 
 

@@ -6,6 +6,7 @@ import time
 
 import pandas as pd
 import pytest
+import torch
 from torch import nn
 
 from prunelab import (
@@ -23,7 +24,14 @@ from prunelab.lab import Lab
 from prunelab.lab.jobs import Job, JobBar, say_seconds
 from prunelab.lab.live import live, move, table
 from prunelab.lab.sliders import OWN
-from prunelab.lab.state import State, code_text, open_network, recipe_text, save_recipe
+from prunelab.lab.state import (
+    State,
+    code_text,
+    find_checkpoint,
+    open_network,
+    recipe_text,
+    save_recipe,
+)
 from prunelab.lab.tabs import sensitivity
 from prunelab.lab.tabs.sensitivity import MAP, take_point
 from prunelab.pruning import MAP_STATISTICS
@@ -338,6 +346,15 @@ def test_presets_show_what_is_in_force(lab):
     assert lab.ratios == {}
 
 
+@pytest.mark.parametrize("how", [{"rounding": "floor"}, {"align": 8}, {"criterion": "l2"}])
+def test_a_preset_is_in_force_only_as_it_was_chosen(lab, how):
+    lab.knobs.preset.value = "uniform"
+    lab.state.choose(**how)
+    assert lab.knobs.preset.value == "your own"  # other filters, or too many, are left
+    lab.head.undo.click()
+    assert lab.knobs.preset.value == "uniform"
+
+
 @pytest.mark.parametrize("rounding", ["floor", "round"])
 def test_a_budget_holds_whatever_the_rounding_was(state, rounding):
     state.choose(rounding=rounding)
@@ -634,6 +651,28 @@ def test_the_accuracy_is_counted_after_a_move(network):
     assert lab.glance.found == lab.glance.whole  # known at once
 
 
+class Boxes(nn.Module):
+    """A network whose outputs are no logits, as a detector's are not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x):
+        return {"boxes": self.head(self.stem(x))}
+
+
+def test_a_network_that_does_not_classify_has_a_lab_without_accuracy(few_digits, capfd):
+    lab = Lab(Boxes(), few_digits, images=20)
+    said = "the model returns a dict; it must return logits (n, classes) alone"
+    assert wait_for(lambda: lab.glance.trouble) == said
+    lab.ratios = {"*": 0.5}
+    assert said in lab.head.accuracy.value
+    lab.head.pin.click()
+    assert lab.tray.frame()["total"].tolist() == [0]
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_until_then_the_curves_guess(network):
     lab = Lab(network.model, network.data, images=0)
     measure(lab)
@@ -665,14 +704,59 @@ def test_pinned_plans_outlive_the_lab(lab, few_digits):
     folder = again.state.network.folder
     assert list(pd.read_csv(folder / "plans.csv")["name"]) == ["plan 1", "plan 2"]
     assert (folder / "plans.png").read_bytes().startswith(b"\x89PNG")
-    again.tray.rename(first, "plan 2")  # taken
-    again.tray.rename(again.tray.pins[0], "light")
+    name = view.rows.children[0].children[0]
+    name.value = "plan 2"  # taken
+    assert name.value == "plan 1"
+    name.value = "light"
     again.tray.drop(again.tray.pins[1])
     assert [pin.name for pin in again.tray.pins] == ["light"]
-    (folder / "plans.json").write_text("[{}]")
-    torn = Lab(lab.state.network.model, few_digits, images=0)
-    assert torn.tray.pins == ()
-    assert "holds no list of plans" in torn.tray.trouble
+    lab.head.pin.click()  # the first lab has read the file long ago
+    assert [pin.name for pin in lab.tray.pins] == ["light", "plan 1"]
+
+
+def test_a_plan_that_is_loaded_brings_what_was_said_of_it_and_no_more(lab):
+    """The same plan is pinned before and after its retraining."""
+    actions = lab.actions
+    lab.head.pin.click()
+    actions.epochs.value = 1
+    actions.retrain.job.start()
+    actions.retrain.job.join(60)
+    actions.evaluate.job.start()
+    actions.evaluate.job.join(60)
+    said, trained = actions.retrain.job.message, lab.state.trained
+    before, after = lab.tray.pins
+    lab.tray.load(before)
+    assert (lab.state.trained, actions.retrain.job.message) == (None, "")
+    assert (actions.evaluation.value, actions.curve.children) == ("", ())
+    lab.tray.load(after)
+    assert actions.retrain.job.message == said
+    weights = trained.state_dict()
+    assert all(torch.equal(weights[k], v) for k, v in lab.state.trained.state_dict().items())
+    lab.tray.load(before)
+    find_checkpoint(lab.state.network, lab.plan, after.retrained).unlink()
+    turn(lab, "Plans")
+    view, ratios = lab.tabs["Plans"], lab.ratios
+    lab.ratios = {}
+    view.rows.children[1].children[1].click()
+    assert "which is gone: take its ratios by hand" in view.text.value
+    assert (lab.ratios, ratios) == ({}, {"stage1": 0.3, "stage3": 0.5})
+
+
+@pytest.mark.parametrize("content", ["[{}]", "[1, 2", '{"name": "a"}', b"\xff\xfe\x00"])
+def test_a_spoilt_list_of_plans_is_said_and_kept(few_digits, content):
+    network = open_network(load_model("resnet20"), few_digits)
+    path = network.folder / "plans.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    lab = Lab(network.model, few_digits, images=0)
+    turn(lab, "Plans")
+    assert lab.tray.pins == ()
+    assert "holds no list of plans" in lab.tabs["Plans"].text.value
+    before = path.read_bytes()
+    lab.head.pin.click()
+    assert (path.parent / "plans.spoilt.json").read_bytes() == before
+    assert lab.tray.trouble == ""
+    assert [pin.name for pin in Lab(network.model, few_digits, images=0).tray.pins] == ["plan 1"]
 
 
 def test_long_work_says_how_far_it_is():
@@ -719,6 +803,34 @@ def test_the_recipe_replays_to_the_same_network(network, tmp_path, few_digits):
     small = load_pruned(tmp_path / "out" / "mine-0" / "pruned.safetensors")
     assert small.pruning_plan.keep == state.plan.keep
     assert rows.loc["baseline", "test_accuracy"] > 0.9
+
+
+@pytest.fixture
+def picked():
+    """A choice with filters picked by hand, and data loaded in another way than its own."""
+    state = State(open_network(None, "digits", normalization="cifar10", device="cpu"))
+    state.choose(ratios={"stage1": 0.3})
+    first = state.plan.keep["layer1.0.conv1"][0]
+    state.toggle("layer1.0.conv1", first)
+    state.toggle("layer2.0.conv1", 3)  # of a stage that else loses none
+    state.toggle("layer1.1.conv1", state.plan.removed["layer1.1.conv1"][0])
+    assert state.wish.keep
+    assert state.wish.drop
+    return state
+
+
+def test_what_was_picked_by_hand_and_how_data_was_loaded_go_into_recipe_and_code(picked, tmp_path):
+    path = save_recipe(picked, tmp_path / "mine", TrainSettings(epochs=1))
+    recipe = load_recipe(path)
+    assert recipe.data.normalization == "cifar10"
+    how = {"keep": recipe.prune.keep, "drop": recipe.prune.drop}
+    assert make_plan(picked.graph, recipe.prune.all_ratios, **how).keep == picked.plan.keep
+    names: dict = {}
+    exec(code_text(picked), names)
+    assert names["plan"].keep == picked.plan.keep
+    assert names["data"].val.normalization == picked.network.data.val.normalization
+    picked.choose(ratios={})  # by hand alone
+    assert "drop" in recipe_text(picked, TrainSettings(epochs=1))
 
 
 def test_what_a_recipe_cannot_say(network, few_digits):

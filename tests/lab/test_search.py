@@ -110,6 +110,17 @@ def test_a_time_is_a_goal(view):
     assert "ms instead of" in view.text.value
 
 
+def test_a_slider_that_moves_leaves_the_front_as_it_is(view, monkeypatch):
+    view.job.start()
+    view.job.join(120)
+    drawn = []
+    monkeypatch.setattr(view, "_draw_anew", lambda *what: drawn.append(what))
+    view.state.choose(ratios={"stage1": 0.2})
+    assert not drawn
+    view.loss.value = 5
+    assert len(drawn) == 1
+
+
 def test_it_is_the_last_tab():
     from prunelab.lab.tabs import TABS
 

@@ -1,13 +1,10 @@
 """What the lab knows: a network, the choice at hand, and what was made of each choice."""
 
 import functools
-import hashlib
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import pandas as pd
@@ -17,6 +14,7 @@ from torch import nn
 from prunelab.experiments import load_recipe
 from prunelab.graph import ChannelGraph
 from prunelab.lab.state.network import Network
+from prunelab.lab.state.retraining import Training, hash_plan
 from prunelab.measure import (
     choose_ratios,
     find_unmeasured,
@@ -137,8 +135,10 @@ class State(traitlets.HasTraits):
         Errors are those of `make_plan`.
         """
         wanted = dict(self.ratios if ratios is None else ratios)
-        preset = self.wish.preset if wanted == self.ratios else None
-        self.ask(replace(self.wish, ratios=wanted, how={**self.choice, **choice}, preset=preset))
+        how = {**self.choice, **choice}
+        same = (wanted, how) == (self.ratios, self.choice)  # else a budget may hold no longer
+        preset = self.wish.preset if same else None
+        self.ask(replace(self.wish, ratios=wanted, how=how, preset=preset))
 
     @locked
     def ask(self, wish: Wish, moved: str = "") -> None:
@@ -341,11 +341,9 @@ class State(traitlets.HasTraits):
         self.noted += 1
 
     @locked
-    def forget(self, *names: str) -> None:
-        """Keep no longer what was noted of the plan at hand by these names."""
-        notes = self._notes.get(hash_plan(self.plan), {})
-        for name in names:
-            notes.pop(name, None)
+    def forget(self) -> None:
+        """Keep nothing of what was noted of the plan at hand; its files stay."""
+        self._notes.pop(hash_plan(self.plan), None)
         self.noted += 1
 
     def find(self, name: str) -> Any:
@@ -353,9 +351,14 @@ class State(traitlets.HasTraits):
         return self._notes.get(hash_plan(self.plan), {}).get(name)
 
     @property
+    def training(self) -> Training | None:
+        """How what the plan left was retrained; None where it was not."""
+        return self.find("training")
+
+    @property
     def trained(self) -> nn.Module | None:
         """What the plan left, retrained; None where it was not."""
-        return self.find("trained")
+        return self.training.model if self.training else None
 
     @property
     def small(self) -> nn.Module:
@@ -367,13 +370,3 @@ class State(traitlets.HasTraits):
     def leaves(self, network: Network, plan: PruningPlan) -> bool:
         """Whether the choice at hand still leaves the filters that it left when a job began."""
         return self.network is network and self.plan.keep == plan.keep
-
-    def path(self, name: str, plan: PruningPlan | None = None) -> Path:
-        """A file for what is made of a plan; None: of that at hand."""
-        return self.network.folder / f"{hash_plan(plan or self.plan)}-{name}"
-
-
-def hash_plan(plan: PruningPlan) -> str:
-    """A few letters that stand for the filters that a plan keeps."""
-    keep = json.dumps(plan.keep, sort_keys=True)
-    return hashlib.blake2b(keep.encode(), digest_size=8).hexdigest()

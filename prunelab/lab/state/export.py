@@ -32,7 +32,7 @@ def recipe_text(state: State, retrain: TrainSettings) -> str:
             "a recipe begins with a whole network, and this one was pruned before: "
             "save the model instead"
         )
-    if not state.ratios:
+    if not state.plan.removed:
         raise ValueError("nothing is removed yet: move a slider first")
     source = network.source
     if Path(source).is_dir():
@@ -45,7 +45,7 @@ def recipe_text(state: State, retrain: TrainSettings) -> str:
             "num_classes": len(network.data.classes),
             "weights": weights,
         },
-        "data": {"source": source},
+        "data": {"source": source, **_data_settings(network)},
         "prune": {"ratios": dict(state.ratios), **_changed_choice(state)},
         "retrain": _changed_settings(retrain),
     }
@@ -53,8 +53,15 @@ def recipe_text(state: State, retrain: TrainSettings) -> str:
 
 
 def _changed_choice(state: State) -> dict[str, Any]:
-    """What was chosen otherwise than it begins."""
-    return {name: value for name, value in state.choice.items() if value != CHOICE[name]}
+    """What was chosen otherwise than it begins, and what was picked by hand."""
+    changed = {name: value for name, value in state.choice.items() if value != CHOICE[name]}
+    picks = {"keep": state.wish.keep, "drop": state.wish.drop}
+    return {**changed, **{name: dict(own) for name, own in picks.items() if own}}
+
+
+def _data_settings(network: Network) -> dict[str, Any]:
+    """How the data was loaded, but for where: a recipe runs on any device."""
+    return {name: value for name, value in network.how.items() if name != "device"}
 
 
 def _changed_settings(retrain: TrainSettings) -> dict[str, Any]:
@@ -82,7 +89,8 @@ def code_text(state: State) -> str:
     if network.source is None:
         data = "...  # your data"
     else:
-        data = f"load_data({json.dumps(network.source)})"
+        how = "".join(f", {name}={value!r}" for name, value in _data_settings(network).items())
+        data = f"load_data({json.dumps(network.source)}{how})"
         names.add("load_data")
     if network.by_name:
         model, used = _model_code(network)

@@ -1,5 +1,6 @@
 """Accuracy while sliding: a few validation images, looked at in the background after each move."""
 
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ import traitlets
 from torch import Tensor, nn
 
 from prunelab.data import take
-from prunelab.lab.state.choice import State, hash_plan
+from prunelab.lab.state.choice import State
 from prunelab.lab.state.network import Network
+from prunelab.lab.state.retraining import find_checkpoint, hash_plan
+from prunelab.training import check_outputs
 from prunelab.utils.intervals import wilson
 
 PAUSE = 0.12  # seconds without a move before images are looked at
@@ -47,10 +50,12 @@ class Glance(traitlets.HasTraits):
     Attributes:
         whole: what the whole network gets right, once it was counted (a trait, like the next).
         found: what the plan at hand leaves, None while it is not known.
+        trouble: why nothing can be counted, or "".
     """
 
     whole = traitlets.Instance(Counted, allow_none=True)
     found = traitlets.Instance(Counted, allow_none=True)
+    trouble = traitlets.Unicode()
 
     def __init__(self, state: State, desk: threading.Lock, images: int) -> None:
         super().__init__()
@@ -66,7 +71,7 @@ class Glance(traitlets.HasTraits):
         self._batches: list[tuple[Tensor, Tensor]] = []
         self._known: dict[str, Counted] = {}
         self._beside: list[Counted] = []  # of the whole network, after each few images
-        self.whole = self.found = None
+        self.whole, self.found, self.trouble = None, None, ""
 
     def _follow(self, _: object = None) -> None:
         """Look at the plan at hand, unless it is known."""
@@ -74,7 +79,7 @@ class Glance(traitlets.HasTraits):
         if self._timer:
             self._timer.cancel()
         self.found = self._known.get(self._key())
-        if self.images and (self.found is None or self.whole is None):
+        if self.images and not self.trouble and (self.found is None or self.whole is None):
             self._later()
 
     def _later(self) -> None:
@@ -83,36 +88,65 @@ class Glance(traitlets.HasTraits):
         self._timer.start()
 
     def _key(self) -> str:
-        trained = self.state.trained
-        return hash_plan(self.state.plan) + (f" {id(trained)}" if trained is not None else "")
+        """What is counted: the plan at hand, or what it left, retrained."""
+        state = self.state
+        if state.training is None:
+            return hash_plan(state.plan)
+        return find_checkpoint(state.network, state.plan, state.training.settings).name
 
     def _look(self, turn: int) -> None:
-        state = self.state
         if turn != self._turn:
             return
         if self._desk.locked():  # long work goes first
             self._later()
             return
-        if self.whole is None:
-            self._beside = self._count(state.network.model, turn, float("inf"))
-            self.whole = self._beside[-1] if self._beside else None
-        if self.whole is not None and self.found is None:
-            key, untouched = self._key(), not state.plan.removed and state.trained is None
-            counted = self._beside if untouched else self._count(state.small, turn, ENOUGH)
-            if counted and turn == self._turn:
-                self._known[key] = counted[-1]
-                self.found = counted[-1]
+        try:
+            self._count_both(turn)
+        except Exception as error:  # of a network of one's own; all else works without this
+            with self.state.lock:
+                if turn == self._turn:
+                    self.trouble = f"{error}" or type(error).__name__
+
+    def _count_both(self, turn: int) -> None:
+        """Count the whole network, once, and what the plan leaves."""
+        state = self.state
+        with state.lock:
+            network, key, trained = state.network, self._key(), state.trained
+            untouched = not state.plan.removed and trained is None
+            beside, batches = self._beside, self._batches
+        batches = batches or _pick_batches(network, self.images)
+        beside = beside or self._count(network.model, batches, turn)
+        with state.lock:
+            if turn != self._turn:
+                return
+            self._batches, self._beside = batches, beside
+            self.whole = beside[-1] if beside else None
+        found = beside
+        if not untouched:
+            found = self._count(state.small, batches, turn, ENOUGH)
+        with state.lock:
+            if turn == self._turn and found:
+                self._known[key] = self.found = found[-1]
 
     def count(self, model: nn.Module) -> Counted | None:
         """Correct predictions on all of the images; None where there are none."""
-        counted = self._count(model, None, float("inf"))
+        if self.trouble:
+            return None
+        batches = self._batches or _pick_batches(self.state.network, self.images)
+        counted = self._count(model, batches)
         return counted[-1] if counted else None
 
     def beside(self, found: Counted) -> Counted | None:
         """What the whole network gets right of the same images."""
         return next((own for own in self._beside if own.total == found.total), self.whole)
 
-    def _count(self, model: nn.Module, turn: int | None, enough: float) -> list[Counted]:
+    def _count(
+        self,
+        model: nn.Module,
+        batches: list[tuple[Tensor, Tensor]],
+        turn: int | None = None,
+        enough: float = math.inf,
+    ) -> list[Counted]:
         """Correct predictions so far after each few images, for `enough` seconds.
 
         turn: of the move that asks; when something has moved since, the answer is empty.
@@ -123,8 +157,10 @@ class Glance(traitlets.HasTraits):
         try:
             model.eval()
             with torch.inference_mode():
-                for images, labels in self._look_up(self.state.network):
-                    correct += int((model(images).argmax(1) == labels).sum())
+                for images, labels in batches:
+                    logits = model(images)
+                    check_outputs(logits, self.state.network.data.val)
+                    correct += int((logits.argmax(1) == labels).sum())
                     total += len(labels)
                     counted.append(Counted(correct, total))
                     if turn not in (None, self._turn):
@@ -135,13 +171,10 @@ class Glance(traitlets.HasTraits):
             model.train(training)
         return counted
 
-    def _look_up(self, network: Network) -> list[tuple[Tensor, Tensor]]:
-        """Some validation images, the same ones each time, on the network's device."""
-        if not self._batches:
-            val = network.data.val
-            some = min(self.images, len(val))
-            chosen = torch.randperm(len(val), generator=torch.Generator().manual_seed(0))[:some]
-            split = take(val, chosen)
-            device = network.data.device
-            self._batches = [(x.to(device), y.to(device)) for x, y in split.batches(AT_ONCE)]
-        return self._batches
+
+def _pick_batches(network: Network, images: int) -> list[tuple[Tensor, Tensor]]:
+    """Some validation images, the same ones each time, on the network's device."""
+    val, device = network.data.val, network.data.device
+    order = torch.randperm(len(val), generator=torch.Generator().manual_seed(0))
+    batches = take(val, order[:images]).batches(AT_ONCE)
+    return [(x.to(device), y.to(device)) for x, y in batches]

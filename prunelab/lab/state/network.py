@@ -26,7 +26,7 @@ from prunelab.pruning import (
 )
 from prunelab.utils.paths import find_weights, runs_dir
 from prunelab.utils.progress import Report
-from prunelab.utils.tensors import hash_tensors, read_header
+from prunelab.utils.tensors import hash_tensors, hash_text, read_header
 
 OURS = "resnet20-digits"  # trained by us, in data/checkpoints
 
@@ -87,8 +87,8 @@ class Network:
     @cached_property
     def folder(self) -> Path:
         """Where what is made of this network and these data is kept."""
-        about = {**self.model.state_dict(), "data": torch.tensor([*self.data.fingerprint.encode()])}
-        return runs_dir() / "lab" / hash_tensors(about)[:16]
+        about = f"{hash_tensors(self.model.state_dict())} {self.data.fingerprint}"
+        return runs_dir() / "lab" / hash_text(about, 16)
 
 
 def open_network(

@@ -1,19 +1,19 @@
 """Plans that are kept side by side: in a file of the network's folder, so they outlive the lab."""
 
-import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 import traitlets
-from torch import nn
+from pydantic import TypeAdapter
 
 from prunelab.lab.state.choice import State, Wish
 from prunelab.lab.state.glance import Glance
-from prunelab.pruning import PruningPlan, prune, total_cost
-from prunelab.training import TrainSettings, train
+from prunelab.lab.state.retraining import Training, find_checkpoint, retrain
+from prunelab.pruning import PruningPlan, total_cost
+from prunelab.training import TrainSettings
 from prunelab.utils.intervals import wilson
 from prunelab.utils.tensors import write_whole
 
@@ -24,31 +24,36 @@ class Pin:
 
     Attributes:
         name: by which it is known.
-        wish: what was asked for, as plain data.
+        wish: what was asked for.
+        retrained: the settings by which it was retrained; None: it was not.
         flops_left: the fraction of multiply-adds that is left.
         params_left: likewise of parameters.
         correct: predictions on validation images.
         total: these images; 0: none were looked at.
-        retrained: the settings by which it was retrained; None: it was not.
         shares: {layer: fraction of its filters that goes}, of layers that can lose some.
     """
 
     name: str
-    wish: dict[str, Any]
+    wish: Wish
+    retrained: TrainSettings | None
     flops_left: float
     params_left: float
-    correct: int = 0
-    total: int = 0
-    retrained: dict[str, Any] | None = None
-    shares: dict[str, float] = field(default_factory=dict)
+    correct: int
+    total: int
+    shares: dict[str, float]
+
+
+PINS = TypeAdapter(tuple[Pin, ...])
 
 
 class Tray(traitlets.HasTraits):
     """The plans that are kept for the network at hand, oldest first.
 
+    Several labs may keep plans of one network: each reads the file again before it writes.
+
     Attributes:
         pins: these (a trait).
-        trouble: what was wrong with the file that holds them (a trait).
+        trouble: what is wrong with the file that holds them (a trait).
     """
 
     pins = traitlets.Tuple()
@@ -60,91 +65,102 @@ class Tray(traitlets.HasTraits):
         state.observe(self._open, "network")
         self._open()
 
+    @property
+    def path(self) -> Path:
+        """The file that holds them."""
+        return self.state.network.folder / "plans.json"
+
     def _open(self, _: object = None) -> None:
         """Read those of this network."""
         self.pins, self.trouble = (), ""
-        path = self.state.network.folder / "plans.json"
-        if path.exists():
+        if self.path.exists():
             try:
-                self.pins = tuple(Pin(**row) for row in json.loads(path.read_text()))
-            except (ValueError, TypeError) as error:
+                self.pins = PINS.validate_json(self.path.read_bytes())
+            except ValueError:
                 self.trouble = (
-                    f"{path} holds no list of plans ({error}): what is pinned now will replace it"
+                    f"{self.path} holds no list of plans; when one is pinned, it is kept as "
+                    f"{self._spoilt.name}"
                 )
+
+    @property
+    def _spoilt(self) -> Path:
+        return self.path.with_suffix(".spoilt.json")
+
+    def _change(self, change: Callable[[tuple[Pin, ...]], tuple[Pin, ...]]) -> None:
+        """Change the pins as they are in the file now."""
+        with self.state.lock:
+            self._open()
+            pins = change(self.pins)
+            if self.trouble:
+                self.path.replace(self._spoilt)
+            write_whole(self.path, PINS.dump_json(pins, indent=1))
+            self.pins, self.trouble = pins, ""
 
     def pin(
         self,
-        *,
         wish: Wish | None = None,
         plan: PruningPlan | None = None,
-        model: nn.Module | None = None,
-        retrained: TrainSettings | None = None,
-        name: str = "",
-    ) -> Pin:
-        """Keep a plan, by default the one at hand; one that is kept already takes what is new."""
+        training: Training | None = None,
+    ) -> None:
+        """Keep a plan, by default the one at hand; one that is kept already is counted anew."""
         state = self.state
-        wish, plan = wish or state.wish, plan or state.plan
-        if retrained is None and model is None:
-            retrained = state.find("settings")
+        if wish is None or plan is None:
+            wish, plan, training = state.wish, state.plan, state.training
         costs = total_cost(state.graph, plan)
         left = (costs.loc["after"] / costs.loc["before"]).to_dict()
-        counted = self.glance.count(model if model is not None else state.small)
+        counted = self.glance.count(training.model if training else state.small)
         free = [group for group in state.graph.groups if group.prunable]
         made = Pin(
-            name=name or self._next_name(),
-            wish=asdict(wish),
+            name="",
+            wish=wish,
+            retrained=training.settings if training else None,
             flops_left=left["flops"],
             params_left=left["params"],
             correct=counted.correct if counted else 0,
             total=counted.total if counted else 0,
-            retrained=None if retrained is None else asdict(retrained),
             shares={g.leader: round(1 - len(plan.keep[g.leader]) / g.size, 4) for g in free},
         )
-        same = [
-            pin
-            for pin in self.pins
-            if (pin.shares, pin.retrained) == (made.shares, made.retrained)
-            and pin.wish == made.wish
-        ]
-        if same:
-            made = replace(made, name=same[0].name)
-        self._write([*(pin for pin in self.pins if pin not in same), made])
-        return made
 
-    def _next_name(self) -> str:
-        taken = {pin.name for pin in self.pins}
-        return next(name for i in range(1, 10**6) if (name := f"plan {i}") not in taken)
+        def add(pins: tuple[Pin, ...]) -> tuple[Pin, ...]:
+            what = made.wish, made.retrained
+            same = next((own for own in pins if (own.wish, own.retrained) == what), None)
+            named = replace(made, name=same.name if same else _next_name(pins))
+            return (*(own for own in pins if own is not same), named)
+
+        self._change(add)
 
     def load(self, pin: Pin) -> None:
-        """Take the choice of a pin, with its retrained network."""
-        state = self.state
-        wish = {**pin.wish, "preset": pin.wish["preset"] and tuple(pin.wish["preset"])}
-        state.ask(Wish(**wish))
-        if pin.retrained is None:
-            state.forget("trained", "settings")
-        elif state.find("settings") != (settings := as_settings(pin.retrained)):
-            small = prune(state.network.model, state.plan, graph=state.graph)
-            path = state.path(f"{name_settings(settings)}.safetensors")
-            if path.exists():  # a finished training only loads
-                train(small, state.network.data, settings, checkpoint=path)
-                state.note("settings", settings)
-                state.note("trained", small)
+        """Take the choice of a pin, with its retrained network.
 
-    def rename(self, pin: Pin, name: str) -> None:
-        """Know a pin by another name; an empty one, or that of another pin, changes nothing."""
+        Raises:
+            FileNotFoundError: the file of that network is gone; nothing has changed then.
+        """
+        state, plan = self.state, pin.wish.plan(self.state.network)
+        if pin.retrained is not None:
+            path = find_checkpoint(state.network, plan, pin.retrained)
+            if not path.exists():
+                raise FileNotFoundError(
+                    f"the retrained network of {pin.name} was in {path}, which is gone: take its "
+                    "ratios by hand, and retrain it again"
+                )
+        state.ask(pin.wish)
+        if (state.training.settings if state.training else None) != pin.retrained:
+            state.forget()
+            if pin.retrained is not None:
+                state.note("training", retrain(state.network, plan, pin.retrained))
+
+    def rename(self, pin: Pin, name: str) -> bool:
+        """Know a pin by another name; False for an empty one, or that of another pin."""
         name = name.strip()
-        free = name and name not in {own.name for own in self.pins}
-        named = replace(pin, name=name) if free else replace(pin)
-        self._write([named if own is pin else own for own in self.pins])
+        if not name or name in {own.name for own in self.pins}:
+            return False
+        named = replace(pin, name=name)
+        self._change(lambda pins: tuple(named if own == pin else own for own in pins))
+        return True
 
     def drop(self, pin: Pin) -> None:
         """Keep a pin no longer."""
-        self._write([own for own in self.pins if own is not pin])
-
-    def _write(self, pins: list[Pin]) -> None:
-        path = self.state.network.folder / "plans.json"
-        write_whole(path, json.dumps([asdict(pin) for pin in pins], indent=1))
-        self.pins, self.trouble = tuple(pins), ""
+        self._change(lambda pins: tuple(own for own in pins if own != pin))
 
     def frame(self) -> pd.DataFrame:
         """A row for each pin; columns name, flops_left, params_left, accuracy, accuracy_low,
@@ -152,7 +168,6 @@ class Tray(traitlets.HasTraits):
         rows = []
         for pin in self.pins:
             low, high = wilson(pin.correct, pin.total) if pin.total else (None, None)
-            trained: Mapping[str, Any] = pin.retrained or {}
             row = {
                 "name": pin.name,
                 "flops_left": pin.flops_left,
@@ -163,9 +178,9 @@ class Tray(traitlets.HasTraits):
                 "correct": pin.correct,
                 "total": pin.total,
                 "retrained": pin.retrained is not None,
-                "epochs": trained.get("epochs"),
-                "lr": trained.get("lr"),
-                "ratios": json.dumps(pin.wish["ratios"]),
+                "epochs": pin.retrained.epochs if pin.retrained else None,
+                "lr": pin.retrained.lr if pin.retrained else None,
+                "ratios": json.dumps(pin.wish.ratios),
             }
             rows.append(row)
         return pd.DataFrame(rows)
@@ -186,13 +201,6 @@ class Tray(traitlets.HasTraits):
         return pd.DataFrame(rows)
 
 
-def as_settings(fields: Mapping[str, Any]) -> TrainSettings:
-    """Settings from plain data, whose lists are tuples again."""
-    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    return TrainSettings(**plain)
-
-
-def name_settings(settings: TrainSettings) -> str:
-    """The settings of a training in a file's name."""
-    text = repr(asdict(settings)).encode()
-    return f"retrained-{hashlib.blake2b(text, digest_size=4).hexdigest()}"
+def _next_name(pins: tuple[Pin, ...]) -> str:
+    taken = {pin.name for pin in pins}
+    return next(name for i in range(1, len(pins) + 2) if (name := f"plan {i}") not in taken)

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from prunelab import charts
+from prunelab.lab.boxes import say_trouble
 from prunelab.lab.jobs import Job, JobBar
 from prunelab.lab.live import live, redraw
 from prunelab.lab.state import State
@@ -147,7 +148,7 @@ class Filters(View):
             self._say(error)
 
     def _say(self, error: Exception) -> None:
-        self.trouble.value = f"⚠ {escape(str(error))}"
+        self.trouble.value = say_trouble(str(error))
 
     def _show_scores(self, ranked: pd.DataFrame) -> None:
         """Show the second criterion beside the one at hand, or offer to score by it."""

@@ -1,11 +1,13 @@
 """Plans that are kept side by side: pinned ones, and all that were retrained."""
 
+from functools import partial
 from html import escape
 from typing import Any
 
 import ipywidgets as widgets
 
 from prunelab import charts
+from prunelab.lab.boxes import close_all, make_button, say_trouble
 from prunelab.lab.live import live
 from prunelab.lab.state import Pin, Tray
 from prunelab.lab.tabs.view import View
@@ -22,12 +24,12 @@ class Plans(View):
     def __init__(self, tray: Tray) -> None:
         super().__init__(tray.state)
         self.tray = tray
-        self.pin = _make_button("Pin this plan", "keep the plan at hand, as it is now", self._pin)
-        self.pin.layout.width = "120px"
-        self.export = _make_button(
-            "Export", "write the table as CSV and the charts as PNG", self._export
-        )
         self.text = widgets.HTML()
+        make = partial(make_button, trouble=self.text)
+        self.pin = make(tray.pin, "keep the plan at hand, as it is now", 120, label="Pin this plan")
+        self.export = make(
+            self._export, "write the table as CSV and the charts as PNG", 74, label="Export"
+        )
         self.rows = widgets.VBox()
         tray.observe(self._plan_changed, ["pins", "trouble"])
         tray.glance.observe(self._plan_changed, "whole")
@@ -43,8 +45,10 @@ class Plans(View):
             return
         self._drawn = drawn
         head = widgets.HBox([self.pin, self.export], layout={"align_items": "center"})
-        self.rows.children = tuple(map(self._make_row, tray.pins))
-        self.text.value = f"⚠ {escape(tray.trouble)}" if tray.trouble else ""
+        before, self.rows.children = self.rows.children, tuple(map(self._make_row, tray.pins))
+        for row in before:
+            close_all(row)
+        self.text.value = say_trouble(tray.trouble) if tray.trouble else ""
         if not tray.pins:
             self.text.value += (
                 "Nothing is pinned yet. A pinned plan stays here, with its accuracy, also when "
@@ -60,23 +64,22 @@ class Plans(View):
         name = widgets.Text(
             pin.name, continuous_update=False, tooltip="its name", layout={"width": "120px"}
         )
-        name.observe(
-            lambda change: self.tray.rename(pin, change["new"].strip() or pin.name), "value"
-        )
+        name.observe(lambda _: self._rename(pin, name), "value")
         about = widgets.HTML(f"{draw_shares(pin)} {_describe(pin)}", layout={"flex": "1 1 300px"})
-        load = _make_button("Load", "take this plan up again", lambda: self.tray.load(pin))
-        drop = _make_button("", "keep it no longer", lambda: self.tray.drop(pin))
-        drop.icon, drop.layout.width = "trash", "36px"
+        make = partial(make_button, trouble=self.text)
+        load = make(partial(self.tray.load, pin), "take this plan up again", 74, label="Load")
+        drop = make(partial(self.tray.drop, pin), "keep it no longer", 36, icon="trash")
         return widgets.HBox([name, load, about, drop], layout={"align_items": "center"})
 
-    def _pin(self) -> None:
-        self.tray.pin()
+    def _rename(self, pin: Pin, name: widgets.Text) -> None:
+        if name.value != pin.name and not self.tray.rename(pin, name.value):
+            name.value = pin.name
 
     def _picked(self, change: dict[str, Any]) -> None:
         names = [point["name"] for point in change["new"].value]
-        for pin in self.tray.pins:
+        for row, pin in zip(self.rows.children, self.tray.pins, strict=True):
             if pin.name in names:
-                self.tray.load(pin)
+                row.children[1].click()  # as Load beside it
 
     def _export(self) -> None:
         frame, folder = self.tray.frame(), self.state.network.folder
@@ -96,19 +99,13 @@ class Plans(View):
         self.text.value = f"Written: {names} in <code>{escape(str(folder))}</code>"
 
 
-def _make_button(label: str, tooltip: str, act: Any) -> widgets.Button:
-    button = widgets.Button(description=label, tooltip=tooltip, layout={"width": "74px"})
-    button.on_click(lambda _: act())
-    return button
-
-
 def _describe(pin: Pin) -> str:
     """What it leaves, as HTML."""
     text = f"{pin.flops_left:.1%} of multiply-adds"
     if pin.total:
         text += f", <b>{pin.correct / pin.total:.1%}</b> of {pin.total} images right"
     if pin.retrained:
-        text += f", retrained for {pin.retrained['epochs']} epochs at {pin.retrained['lr']:g}"
+        text += f", retrained for {pin.retrained.epochs} epochs at {pin.retrained.lr:g}"
     return text
 
 

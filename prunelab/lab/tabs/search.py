@@ -11,7 +11,7 @@ import ipywidgets as widgets
 import pandas as pd
 
 from prunelab import charts
-from prunelab.lab.jobs import Job, JobBar
+from prunelab.lab.jobs import Job, JobBar, as_sentence
 from prunelab.lab.live import live, redraw
 from prunelab.lab.state import State
 from prunelab.lab.tabs.view import View
@@ -78,6 +78,7 @@ class Search(View):
         self.chart: alt.JupyterChart | None = None
         self._which: dict[str, Any] = {}
         self._best: dict[str, float] = {}
+        self._drawn: tuple[pd.DataFrame | None, dict[str, Any]] | None = None
 
     def _search(self, report: Report) -> str:
         state, network, which = self.state, self.state.network, dict(self.state.choice)
@@ -109,17 +110,25 @@ class Search(View):
                 **which,
             )
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                "stopped; what was found stays, and Search goes on from there"
-            ) from None
+            why = "what was found stays, and Search goes on from there"
+            if state.network is not network or state.choice != which:
+                why = "other filters are ranked now than when it began"
+            raise KeyboardInterrupt(f"stopped: {why}") from None
         finally:
             self._draw()
         ahead = int(found["on_front"].sum())
         return f"{len(found)} networks, {ahead} of them on the front."
 
     def _draw(self) -> None:
-        """The front so far, and the best within the goal."""
-        found, goals = self.found, self.goals
+        """The front so far, and the best within the goal; drawn anew where these are new."""
+        with self.state.lock:
+            drawn = self.found, self.goals
+            if self._drawn and self._drawn[0] is drawn[0] and self._drawn[1] == drawn[1]:
+                return
+            self._drawn = drawn
+            self._draw_anew(*drawn)
+
+    def _draw_anew(self, found: pd.DataFrame | None, goals: dict[str, Any]) -> None:
         self.take.layout.display = "none"
         if found is None:
             self.text.value = (
@@ -138,7 +147,7 @@ class Search(View):
         try:
             best = best_within(found, **goals)
         except ValueError as error:
-            self.text.value = escape(_sentence(error))
+            self.text.value = escape(as_sentence(error))
             return
         self._best, self.take.layout.display = best["ratios"], ""
         self.text.value = _describe(best, found.iloc[0])
@@ -167,11 +176,6 @@ def _make_field(value: float, label: str, help: str) -> widgets.BoundedFloatText
         layout={"width": f"{width:.0f}px"},
         style={"description_width": "initial"},
     )
-
-
-def _sentence(error: ValueError) -> str:
-    text = f"{error}."
-    return text[0].upper() + text[1:]
 
 
 def _describe(best: pd.Series, whole: pd.Series) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from prunelab import charts
 from prunelab.lab.jobs import Job, JobBar
-from prunelab.lab.live import live, move, table
+from prunelab.lab.live import live, move, redraw, table
 from prunelab.lab.state import State
 from prunelab.lab.tabs.view import View
 from prunelab.measure import level_ratios, measure_sensitivity
@@ -116,23 +116,27 @@ class Sensitivity(View):
         return charts.place_handles(selected, ratios)
 
     def _draw(self, selected: pd.DataFrame) -> None:
+        signals = None
         if self._drawn is not None and self._drawn[1] == MAP:
-            chart = live(charts.sensitivity_map(selected))
+            chart = charts.sensitivity_map(selected)
             how = "A click on a field gives that layer that ratio."
         else:
-            chart = live(
-                charts.sensitivity_handles(selected, self._place(selected)), charts.HANDLES
-            )
-            chart.params.observe(self._dragged, "dragged")
-            chart.params.observe(self._levelled, "level")
+            signals = charts.HANDLES
+            chart = charts.sensitivity_handles(selected, self._place(selected))
             how = (
                 "Drag a handle, or click a point: that layer or stage takes its ratio. Drag the "
                 "dashed line: each of these goes as far as its curve stays above it."
             )
-        chart.selections.observe(self._picked, "picked")
-        self.chart = chart
+        if self.chart is None or ("dragged" in self.chart._params) != bool(signals):
+            self.chart = live(chart, signals)
+        else:
+            redraw(self.chart, chart, signals)
+        self.chart.selections.observe(self._picked, "picked")
+        if signals:
+            self.chart.params.observe(self._dragged, "dragged")
+            self.chart.params.observe(self._levelled, "level")
         self.text.value = how + table(_name_accuracies(selected), "Table")
-        self.fill(self.bar, self.shown, chart, self.text)
+        self.fill(self.bar, self.shown, self.chart, self.text)
 
     def _pick_shown(self, _: object) -> None:
         if self._seen and self.state.measured is not None:
