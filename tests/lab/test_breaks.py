@@ -82,7 +82,7 @@ def test_a_retrained_network_is_asked_too(view, state):
     view.pair.value = ("pruned", "retrained")
     assert "None to show." in view.told.value  # the same weights
     assert view.sheet.layout.display == "none"
-    state.forget("trained")
+    state.note("training", None)
     assert view.pair.value == ("whole", "pruned")
     note_trained(state, load_model("resnet20"))  # another one
     assert "not asked yet" in view.text.value
