@@ -36,7 +36,7 @@ class Maps:
         """The size of a dimension as the model's code sees it: a number, or a count of labels."""
         for labels in (self.labels, self.inputs):
             if labels is not None and labels.shape[dim] != 1:
-                return Count(labels.movedim(dim, 0).flatten(1)[:, 0])
+                return Count(labels.movedim(dim, 0).reshape(labels.shape[dim], -1)[:, 0])
         return self.shape[dim]
 
     @property

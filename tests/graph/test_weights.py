@@ -169,6 +169,22 @@ def test_a_network_of_kernels_that_are_not_trained_says_so():
         trace(Blur(lambda kernel, x: kernel.expand(x.shape[1], 1, 3, 3)).double(), X)
 
 
+class HalfBias(nn.Conv2d):
+    """Counts a copy of its bias and takes a part of it away, as Swin V2 does with that of keys."""
+
+    def forward(self, x):
+        bias = self.bias.clone()
+        bias[bias.numel() // 2 :].zero_()
+        return self._conv_forward(x, self.weight, bias[: bias.shape[0]])
+
+
+def test_a_bias_whose_numbers_are_counted():
+    model = Net(lambda m, x: m.g(x), g=HalfBias(8, 8, **SAME))
+    plan = holds(model, {"*": 0.5})
+    assert {"a", "b"} <= plan.removed.keys()
+    assert "numel" in trace(model, X).group_of("g").reason
+
+
 def test_one_weight_in_two_operators():
     class TiedDecoder(nn.Module):
         def __init__(self):
