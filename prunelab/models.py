@@ -189,7 +189,7 @@ def _torchvision_model(name: str, num_classes: int, weights: str | Path | None) 
     short = name.removeprefix("torchvision/")
     if short not in _torchvision_names():
         raise ValueError(
-            f"unknown model {name!r}; {did_you_mean(name, model_names())}Known: vgg16, "
+            f"unknown model {name!r}{did_you_mean(name, model_names())}Known: vgg16, "
             f"{', '.join(CIFAR_RESNETS)} (CIFAR) and torchvision's classifiers "
             "(prunelab.model_names() lists them)"
         )

@@ -83,7 +83,7 @@ def check_source(name_or_dir: str | Path) -> str:
         return source
     if not Path(source).is_dir():
         raise FileNotFoundError(
-            f"no data {source!r}; {did_you_mean(source, NAMED)}It is neither {', '.join(NAMED)}, "
+            f"no data {source!r}{did_you_mean(source, NAMED)}It is neither {', '.join(NAMED)}, "
             "nor a folder. A folder of images holds train/<class>/* and test/<class>/* (or val/)"
         )
     return str(Path(source).resolve())
@@ -111,7 +111,7 @@ def load_data(
         seed: which images that are.
         normalization: `imagenet`, `cifar10`, `cifar100` or (mean, std) of each colour; None is the
             data set's own: that of its train images, or ImageNet's for images read from disk.
-        image_size: pixels a side for a folder's images; None keeps images of up to 64 pixels as
+        image_size: pixels a side, for a folder alone; None keeps images of up to 64 pixels as
             they are and takes 224 for larger ones.
         label: the name shown in tables and charts.
 
@@ -130,6 +130,11 @@ def load_data(
     how = _How(pick_device(device), val_fraction, seed, normalization)
     if image_size is not None:
         check_whole("image_size", image_size, why="pixels")
+        if source in NAMED:
+            raise ValueError(
+                f"image_size is for image folders, and {source} is none: its images are 32×32; "
+                "leave it out"
+            )
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction must be between 0 and 1, not {val_fraction!r}")
     if source == "digits":

@@ -193,7 +193,7 @@ def _read_yaml(name_or_path: str | Path, above: tuple[str, ...] = ()) -> dict[st
         text = _shipped()[name].read_text(encoding="utf-8")
     else:
         raise ValueError(
-            f"unknown recipe {name!r}; {did_you_mean(name, known)}Known: {', '.join(known)}, or a "
+            f"unknown recipe {name!r}{did_you_mean(name, known)}Known: {', '.join(known)}, or a "
             ".yaml file"
         )
     try:
@@ -242,7 +242,7 @@ def _explain(error: ValidationError) -> str:
         if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             known = _fields(problem["loc"][:-1])
             hint = did_you_mean(problem["loc"][-1], known)
-            sentences.append(f"unknown key {where!r}; {hint}Known: {', '.join(known)}")
+            sentences.append(f"unknown key {where!r}{hint}Known: {', '.join(known)}")
         elif problem["type"] == "missing":
             sentences.append(f"{where!r} is missing")
         else:

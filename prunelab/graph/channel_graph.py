@@ -99,7 +99,7 @@ class ChannelGraph:
         hint = did_you_mean(layer, [*by_paper, *self.layers])
         numbered = [name for name in by_paper if name.startswith("conv_")]
         raise ValueError(
-            f"unknown layer {layer!r}; {hint}The layers are {numbered[0]} … {numbered[-1]} "
+            f"unknown layer {layer!r}{hint}The layers are {numbered[0]} … {numbered[-1]} "
             f"({self.layers[0]} … {self.layers[-1]}), the stages {', '.join(self.stages)}"
         )
 

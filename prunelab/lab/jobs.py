@@ -97,10 +97,12 @@ def give_back_memory() -> None:
 
 
 def as_sentence(error: BaseException) -> str:
-    """What an error says, with a capital and a full stop."""
+    """What an error says, with a full stop and a capital, unless it begins with a name."""
     text = str(error)
     end = "" if not text or text.endswith((".", "!", "?")) else "."
-    return text[:1].upper() + text[1:] + end
+    if text.split(" ", 1)[0].isalpha():
+        text = text[0].upper() + text[1:]
+    return text + end
 
 
 class JobBar(widgets.HBox):

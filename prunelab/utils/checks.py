@@ -6,9 +6,9 @@ from numbers import Integral
 
 
 def did_you_mean(given: object, known: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """`did you mean 'l1'? ` with the nearest of the known names, or nothing where none is near."""
+    """`; did you mean 'l1'? ` with the nearest of the known names, or `. ` where none is near."""
     near = difflib.get_close_matches(str(given), list(known), n=1, cutoff=cutoff)
-    return f"did you mean {near[0]!r}? " if near else ""
+    return f"; did you mean {near[0]!r}? " if near else ". "
 
 
 def check_choice(what: str, given: str, choices: Iterable[str]) -> str:
@@ -17,7 +17,7 @@ def check_choice(what: str, given: str, choices: Iterable[str]) -> str:
     if given in known:
         return given
     hint = did_you_mean(str(given).lower(), known, cutoff=0.5)
-    raise ValueError(f"unknown {what} {given!r}; {hint}Known: {', '.join(known)}")
+    raise ValueError(f"unknown {what} {given!r}{hint}Known: {', '.join(known)}")
 
 
 def check_whole(

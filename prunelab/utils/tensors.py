@@ -178,9 +178,8 @@ def _read_pickle(path: Path) -> Any:
             "(weights_only=True). If you trust its origin, save its state_dict() from there"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} is torn or not a torch file ({str(error).splitlines()[0]})"
-        ) from error
+        why = str(error).partition("\n")[0] or "it is empty"
+        raise ValueError(f"{path} is torn or not a torch file ({why})") from error
 
 
 def _say_kind(content: object) -> str:

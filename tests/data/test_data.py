@@ -137,6 +137,8 @@ def test_bad_settings(folder):
         load_data(folder, device="gpu")
     with pytest.raises(ValueError, match=r"image_size must be a whole number, 1 or more .*; got 0"):
         load_data(folder, image_size=0)
+    with pytest.raises(ValueError, match="image_size is for image folders, and digits is none"):
+        load_data("digits", image_size=64)
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="torch sees 0 GPUs; use 'cpu' or 'auto'"):
             load_data(folder, device="cuda")

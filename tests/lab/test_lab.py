@@ -369,7 +369,25 @@ def test_another_network_is_opened_by_the_form(lab, tmp_path):
     form.bar.job.join(60)
     assert "There is no weights file" in form.bar.text.value
     assert lab.state.network.architecture == "resnet20"
-    form.weights.value = ""
+    (tmp_path / "empty.pt").touch()
+    for weights, size, said in (
+        (
+            f"{tmp_path}/empty.pt",
+            0,
+            f"{tmp_path}/empty.pt is torn or not a torch file (it is empty).",
+        ),
+        (
+            "",
+            64,
+            "image_size is for image folders, and digits is none: its images are 32×32; "
+            "leave it out.",
+        ),
+    ):
+        form.weights.value, form.image_size.value = weights, size
+        form.bar.job.start()
+        form.bar.job.join(60)
+        assert form.bar.job.message == said
+    form.image_size.value = 0
     form.bar.job.start()
     form.bar.job.join(60)
     assert lab.state.network.architecture == "vgg16"

@@ -10,16 +10,16 @@ NAMES = ("smallest", "largest", "random")
 
 
 def test_the_nearest_name_is_proposed():
-    assert did_you_mean("smalest", NAMES) == "did you mean 'smallest'? "
-    assert did_you_mean("randon", iter(NAMES)) == "did you mean 'random'? "
-    assert did_you_mean("zzz", NAMES) == ""
-    assert did_you_mean(3, NAMES) == ""
-    assert did_you_mean("smalest", ()) == ""
+    assert did_you_mean("smalest", NAMES) == "; did you mean 'smallest'? "
+    assert did_you_mean("randon", iter(NAMES)) == "; did you mean 'random'? "
+    assert did_you_mean("zzz", NAMES) == ". "
+    assert did_you_mean(3, NAMES) == ". "
+    assert did_you_mean("smalest", ()) == ". "
 
 
 def test_how_near_a_name_must_be():
-    assert did_you_mean("rand", NAMES, cutoff=0.8) == "did you mean 'random'? "  # 2 · 4 / 10
-    assert did_you_mean("rand", NAMES, cutoff=0.81) == ""
+    assert did_you_mean("rand", NAMES, cutoff=0.8) == "; did you mean 'random'? "  # 2 · 4 / 10
+    assert did_you_mean("rand", NAMES, cutoff=0.81) == ". "
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -34,10 +34,10 @@ def test_a_choice_is_given_back(name):
     [
         ("smalest", "unknown order 'smalest'; did you mean 'smallest'? Known: "),
         ("Random", "unknown order 'Random'; did you mean 'random'? Known: "),  # case is told apart
-        ("zzz", "unknown order 'zzz'; Known: "),
-        ("", "unknown order ''; Known: "),
-        (None, "unknown order None; Known: "),
-        (7, "unknown order 7; Known: "),
+        ("zzz", "unknown order 'zzz'. Known: "),
+        ("", "unknown order ''. Known: "),
+        (None, "unknown order None. Known: "),
+        (7, "unknown order 7. Known: "),
     ],
 )
 def test_an_unknown_choice(given, sentence):
