@@ -28,10 +28,11 @@ TIPS = [
 
 
 def kernel_pictures(weight: Tensor) -> list[str]:
-    """Filters as small pictures: in colour where they read 3 maps, else the mean of |kernel|.
+    """Filters as small pictures: in colour where they read 3 maps, else their mean size.
 
-    Each is stretched to the whole range, so that its pattern shows. Filters of one pixel are a
-    square with the |weight| of each map that they read.
+    Each is stretched to the whole range, so that its pattern shows. A filter of other than 3 maps
+    is drawn as the mean over them of its absolute weights, one of a single pixel as a square with
+    the absolute weight of each map.
 
     Args:
         weight: (filters, in, kh, kw), as `graph.filters` gives it.

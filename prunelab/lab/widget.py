@@ -20,11 +20,16 @@ from prunelab.lab.tabs import TABS, Plans, View
 from prunelab.pruning import PruningPlan
 
 STYLE = Path(__file__).with_name("style.css")
-# a page that finds no kernel behind the widget shows this in its place
+# seen in the place of the widget by who opens the notebook without a kernel, or ends it; a page
+# that takes no styles, as of code hosts, shows it too
 GONE = """<style>
-.jp-OutputArea:has(.prunelab-lab:not(.jupyter-widgets-disconnected)) .prunelab-gone,
-.jp-OutputArea:has(.prunelab-gone) .jupyter-widgets.jp-OutputArea-output:not(:has(.prunelab-lab))
-{ display: none; }
+.prunelab-gone { display: none; }
+.jp-OutputArea:not(:has(.prunelab-lab:not(.jupyter-widgets-disconnected))) .prunelab-gone {
+  display: block;
+}
+.jp-OutputArea:has(.prunelab-gone) .jupyter-widgets.jp-OutputArea-output:not(:has(.prunelab-lab)) {
+  display: none;
+}
 </style>
 <p class="prunelab-gone">The lab needs a running kernel: run all cells, and it is here.</p>"""
 

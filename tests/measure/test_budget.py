@@ -9,7 +9,6 @@ from prunelab import (
     choose_ratios,
     compare_ratios,
     evaluate,
-    find_weights,
     load_model,
     make_plan,
     measure_cost,
@@ -22,16 +21,6 @@ from prunelab import (
 from prunelab.measure.search import Search, list_choices
 
 RATIOS = (0.25, 0.5, 0.75)
-
-
-@pytest.fixture(scope="module")
-def model():
-    return load_model("resnet20", weights=find_weights("resnet20-digits"))
-
-
-@pytest.fixture(scope="module")
-def graph(model):
-    return trace(model, torch.zeros(1, 3, 32, 32))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from prunelab import (
     evaluate,
     find_front,
     find_unmeasured,
-    find_weights,
     load_data,
     load_model,
     make_plan,
@@ -28,16 +27,6 @@ from prunelab.data import take
 from prunelab.measure.front import _pick
 
 RATIOS = (0.2, 0.4, 0.6, 0.8)
-
-
-@pytest.fixture(scope="module")
-def model():
-    return load_model("resnet20", weights=find_weights("resnet20-digits"))
-
-
-@pytest.fixture(scope="module")
-def graph(model):
-    return trace(model, torch.zeros(1, 3, 32, 32))
 
 
 @pytest.fixture(scope="module")
