@@ -55,7 +55,7 @@ CONTENTS = """
 {pages}
 ```
 """
-GUIDES = ["recipes", "networks", "measuring", "speed", "lab"]
+GUIDES = ["into_use", "recipes", "networks", "measuring", "speed", "lab"]
 REFERENCE = ["docs/api", "CONTRIBUTING", "CHANGELOG", "data/README", "data/coverage"]
 REFERENCE += ["data/libraries", "docs/operators"]
 

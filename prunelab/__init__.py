@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prunelab.data import DataSplits, load_data
+    from prunelab.data import DataSplits, data_from, load_data
     from prunelab.experiments import (
         Experiment,
         Recipe,
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         replay,
         time_recipes,
     )
+    from prunelab.export import Exported, export_network
     from prunelab.graph import ChannelGraph, Group, rule, trace
     from prunelab.measure import (
         best_within,
@@ -37,20 +38,26 @@ if TYPE_CHECKING:
         predict_accuracy,
         uniform_ratios,
     )
-    from prunelab.models import initialise, load_model, model_names, save_weights
+    from prunelab.models import (
+        initialise,
+        load_model,
+        load_model_and_data,
+        load_pruned,
+        model_names,
+        save_pruned,
+        save_weights,
+    )
     from prunelab.pruning import (
         PruningPlan,
         check_optimizer,
         compare_plans,
         compare_with_silenced,
-        load_pruned,
         make_plan,
         mask,
         measure_cost,
         prune,
         prune_optimizer,
         rank_filters,
-        save_pruned,
         score_filters,
         score_statistics,
         silence,
@@ -75,14 +82,16 @@ __version__ = "0.4.0"
 
 # each name's home, imported when the name is first used: `import prunelab` costs nothing
 _NAMES = {
-    "models": "initialise load_model model_names save_weights",
-    "data": "DataSplits load_data",
+    "data": "DataSplits data_from load_data",
     "graph": "ChannelGraph Group rule trace",
-    "pruning": """PruningPlan check_optimizer compare_plans compare_with_silenced load_pruned
-        make_plan mask measure_cost prune prune_optimizer rank_filters save_pruned score_filters
-        score_statistics silence total_cost""",
+    "pruning": """PruningPlan check_optimizer compare_plans compare_with_silenced make_plan mask
+        measure_cost prune prune_optimizer rank_filters score_filters score_statistics silence
+        total_cost""",
+    "models": """initialise load_model load_model_and_data load_pruned model_names save_pruned
+        save_weights""",
     "training": """Metrics TrainSettings compare_networks count_classes count_confusions evaluate
         find_flips make_optimizer predict train""",
+    "export": "Exported export_network",
     "measure": """best_within choose_ratios compare_ratios feature_maps find_front find_unmeasured
         level_ratios measure_latency measure_retrained measure_sensitivity predict_accuracy
         uniform_ratios""",

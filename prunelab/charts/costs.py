@@ -123,14 +123,16 @@ def latency(measured: pd.DataFrame) -> alt.FacetChart:
         measured: of `measure_latency` or `time_recipes`.
 
     Returns:
-        A point for each network, a panel for each batch size and memory format.
+        A point for each network, a panel for each batch size, memory format and runtime.
 
     Example:
         >>> charts.latency(measure_latency({"whole": model, "pruned": small}, (3, 32, 32)))
     """
-    pairs = zip(measured["batch"], measured["format"], strict=True)
-    frame = measured.assign(images=[_name_panel(batch, format) for batch, format in pairs])
-    order = frame.sort_values(["batch", "format"], ascending=[True, False])["images"]
+    frame = measured if "runtime" in measured else measured.assign(runtime="torch")
+    panels = frame[["batch", "format", "runtime"]].itertuples(index=False)
+    frame = frame.assign(images=[_name_panel(*panel) for panel in panels])
+    ordered = frame.sort_values(["batch", "runtime", "format"], ascending=[True, False, False])
+    order = ordered["images"]
     of_recipes = "recipe" in frame
     most = max(1.0, float(frame["time_left"].max()))
     least = min(float(frame["time_left"].min()), float(frame["flops_left"].min()))
@@ -162,14 +164,14 @@ def latency(measured: pd.DataFrame) -> alt.FacetChart:
     if "device" in frame:
         subtitle = f"on {frame['device'].iloc[0]}, {frame['threads'].iloc[0]} threads; {subtitle}"
     title = alt.Title("Does the time fall as the multiply-adds do?", subtitle=subtitle)
-    panels = alt.Facet("images:N", sort=list(dict.fromkeys(order)), title=None)
+    facet = alt.Facet("images:N", sort=list(dict.fromkeys(order)), title=None)
     chart = alt.layer(line, points).properties(width=300, height=240)
-    return chart.facet(facet=panels, columns=2).properties(title=title)
+    return chart.facet(facet=facet, columns=2).properties(title=title)
 
 
-def _name_panel(batch: int, format: str) -> str:
+def _name_panel(batch: int, format: str, runtime: str) -> str:
     images = "one image" if batch == 1 else f"{batch} images at once"
-    return f"{images}, {format}"
+    return f"{images}, {format if runtime == 'torch' else runtime}"
 
 
 def tradeoff(rows: pd.DataFrame) -> alt.Chart | alt.FacetChart:
@@ -186,7 +188,7 @@ def tradeoff(rows: pd.DataFrame) -> alt.Chart | alt.FacetChart:
     """
     kinds = [kind for kind in KIND_COLOURS if kind in set(rows["kind"])]
     colours = alt.Scale(domain=kinds, range=[KIND_COLOURS[kind] for kind in kinds])
-    forms = ["circle", "cross", "square", "triangle-up", "diamond"]
+    forms = ["circle", "cross", "square", "triangle-down", "triangle-up", "diamond"]
     shapes = alt.Scale(domain=kinds, range=forms[: len(kinds)])
     x = alt.X(
         "flops:Q",

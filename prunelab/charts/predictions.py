@@ -19,7 +19,7 @@ from prunelab.charts.style import (
     Chart,
     percent_tip,
 )
-from prunelab.data import FileSplit, Split
+from prunelab.data import FileSplit, Split, open_image
 
 NETWORK_COLOURS = {"whole": KIND_COLOURS["baseline"], **KIND_COLOURS}
 VERDICT_COLOURS = {
@@ -200,7 +200,7 @@ def flip_images(split: Split | FileSplit, flips: pd.DataFrame, *, limit: int = 2
 def _open(split: Split | FileSplit, place: int) -> Image.Image:
     """An image for a card: small ones by whole pixels larger, large ones shrunk."""
     if isinstance(split, FileSplit):
-        image = Image.open(split.files[place]).convert("RGB")
+        image = open_image(split.files[place])
     else:
         image = Image.fromarray(split.images[place].permute(1, 2, 0).cpu().numpy())
     if max(image.size) > TILE:

@@ -24,6 +24,7 @@ KIND_COLOURS = {
     "baseline": "#999999",
     "pruned": "#D55E00",
     "retrained": "#0072B2",
+    "continued": "#000000",
     "scratch-E": "#009E73",
     "scratch-B": "#CC79A7",
 }

@@ -1,23 +1,36 @@
-"""Image sets by name or folder, with a validation split held out of training, and their batches.
+"""Image sets by name, folder, table or torch Dataset, and their batches.
 
-datasets: `load_data`, the splits · folders: image folders, decoded once ·
-batches: what training draws · images: normalisation and augmentation.
+datasets: `load_data` · pairs: `data_from` · splits: what they return · folders, tables: listings ·
+reading: one image, any mode and size · batches: what training draws · images: normalised, augmented
 """
 
 from prunelab.data.batches import FileSplit, Split, pick_batch_size, take
-from prunelab.data.datasets import NAMED, DataSplits, check_source, load_data
-from prunelab.data.images import NORMALIZATIONS, augment_batch, normalize
+from prunelab.data.datasets import NAMED, check_source, load_data
+from prunelab.data.images import (
+    NORMALIZATIONS,
+    Normalization,
+    augment_batch,
+    find_normalization,
+    normalize,
+)
+from prunelab.data.pairs import data_from
+from prunelab.data.reading import open_image
+from prunelab.data.splits import DataSplits
 
 __all__ = [
     "NAMED",
     "NORMALIZATIONS",
     "DataSplits",
     "FileSplit",
+    "Normalization",
     "Split",
     "augment_batch",
     "check_source",
+    "data_from",
+    "find_normalization",
     "load_data",
     "normalize",
+    "open_image",
     "pick_batch_size",
     "take",
 ]

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prunelab.data.images import Normalization, augment_batch, normalize, open_image
+from prunelab.data.images import Normalization, augment_batch, normalize
+from prunelab.data.reading import open_image
 from prunelab.utils import processes
 
 
@@ -85,7 +86,7 @@ class FileSplit:
     """Image files and labels, read, resized and cropped for each batch by worker processes.
 
     Attributes:
-        files: paths, n of them.
+        files: n paths, or items of a dataset; `open_image` takes both.
         labels: (n,) int64.
         normalization: mean and deviation of the colours, taken off in each batch.
         image_size: pixels a side, of what a batch holds.
@@ -93,7 +94,7 @@ class FileSplit:
         flip: whether a mirrored image still shows the same thing.
     """
 
-    files: list[str]
+    files: list[Any]
     labels: Tensor
     normalization: Normalization
     image_size: int

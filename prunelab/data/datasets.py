@@ -1,92 +1,38 @@
-"""Data sets by name or folder, with a validation split held out of training."""
+"""Data sets by name, folder or table, with a validation split held out of training."""
 
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from prunelab.data.batches import FileSplit, Split
-from prunelab.data.folders import Listing, decode_cached, list_folder, stays_resident
-from prunelab.data.images import (
-    NORMALIZATIONS,
-    Normalization,
-    NormalizationLike,
-    find_normalization,
-    own_normalization,
-)
-from prunelab.utils.checks import check_whole, did_you_mean
-from prunelab.utils.devices import pick_device
+from prunelab.data.cache import decode_cached, pick_size
+from prunelab.data.folders import list_folder
+from prunelab.data.images import NormalizationLike
+from prunelab.data.listing import TEST_FRACTION, hold_out
+from prunelab.data.reading import LARGEST_RESIDENT
+from prunelab.data.splits import Arrays, DataSplits, How, check_how, make_splits
+from prunelab.data.tables import SUFFIXES, list_table
+from prunelab.utils.checks import did_you_mean
 from prunelab.utils.paths import data_dir
 from prunelab.utils.tensors import hash_text
 
 NAMED = ("digits", "cifar10", "cifar100")
-Arrays = tuple[Tensor, Tensor]  # images (n, 3, h, w) uint8, labels (n,) int64
+DIGITS = tuple("0123456789")
 
 
-@dataclass(frozen=True)
-class DataSplits:
-    """A data set: three splits, and what describes it. `load_data` makes one.
-
-    Attributes:
-        name: as shown in tables and charts.
-        train: the split to learn from.
-        val: the split to decide by, held out of training by a seed.
-        test: the split to report.
-        classes: their names; a label is a place among them.
-        fingerprint: a digest of the images, their labels and the split.
-    """
-
-    name: str
-    train: Split | FileSplit
-    val: Split | FileSplit
-    test: Split | FileSplit
-    classes: tuple[str, ...]
-    fingerprint: str
-
-    @property
-    def device(self) -> torch.device:
-        """Where batches are."""
-        return self.train.labels.device if isinstance(self.train, Split) else self.train.device
-
-    @property
-    def normalization(self) -> Normalization:
-        """Mean and deviation of the colours, the same for all splits."""
-        return self.train.normalization
-
-    @property
-    def image_shape(self) -> tuple[int, int, int, int]:
-        """(1, 3, h, w), the shape that `trace` wants an example of."""
-        return (1, 3, self.train.image_size, self.train.image_size)
-
-    def __repr__(self) -> str:
-        counts = f"{len(self.train)} train, {len(self.val)} val, {len(self.test)} test"
-        about = f"{len(self.classes)} classes, {self.train.image_size} px, {self.device}"
-        return f"DataSplits({self.name}: {counts}; {about})"
-
-
-class _How(NamedTuple):
-    """How any data set is split and read."""
-
-    device: torch.device
-    val_fraction: float
-    seed: int
-    normalization: NormalizationLike
-
-
-def check_source(name_or_dir: str | Path) -> str:
-    """A data set's name, or a folder's whole path; FileNotFoundError says what is expected."""
-    source = str(name_or_dir)
+def check_source(name_or_path: str | Path) -> str:
+    """A data set's name, or the whole path of a folder or table; FileNotFoundError says which."""
+    source, path = str(name_or_path), Path(name_or_path)
     if source in NAMED:
         return source
-    if not Path(source).is_dir():
+    if not path.is_dir() and not (path.is_file() and path.suffix.lower() in SUFFIXES):
         raise FileNotFoundError(
             f"no data {source!r}{did_you_mean(source, NAMED)}It is neither {', '.join(NAMED)}, "
-            "nor a folder. A folder of images holds train/<class>/* and test/<class>/* (or val/)"
+            "nor a folder or table of images. A folder holds train/<class>/* with test/ or val/, "
+            f"or <class>/* alone; a table ({', '.join(SUFFIXES)}) has the columns path and "
+            "label"
         )
-    return str(Path(source).resolve())
+    return str(path.resolve())
 
 
 def load_data(
@@ -103,47 +49,52 @@ def load_data(
 
     Args:
         name_or_dir: `digits` (scikit-learn's scans, 32×32, no download), `cifar10` or `cifar100`
-            (downloaded into `data/`, MD5 checked), or a folder with `train/<class>/*` and `test/`
-            or `val/` of the same classes. With both, `val/` is the validation split; with one, it
-            is the test split.
+            (downloaded into `data/`, MD5 checked), or one of these:
+
+            - a folder with `train/<class>/*` and `test/` or `val/`, whose classes train has;
+            - a folder with `<class>/*` alone;
+            - a table, `.csv` or `.parquet`, with the columns `path` (relative to the table's
+              folder, or absolute), `label`, and perhaps `split` (train, val or test).
+
+            With val and test, val is the validation split; with one, it is the test split; with
+            neither, a fifth of each class is the test split, the same one for every seed.
         device: where images of up to 64 pixels live and batches go: `auto`, `cpu`, `cuda`, ….
         val_fraction: how much of train is held out, the same share of each class.
         seed: which images that are.
         normalization: `imagenet`, `cifar10`, `cifar100` or (mean, std) of each colour; None is the
             data set's own: that of its train images, or ImageNet's for images read from disk.
-        image_size: pixels a side, for a folder alone; None keeps images of up to 64 pixels as
-            they are and takes 224 for larger ones.
+        image_size: pixels a side, for a folder or table alone. None looks at a sample: images of
+            up to 64 pixels get their median shorter side, which is their own if all are squares of
+            one size; larger ones get 224. What has another size or aspect is resized by its shorter
+            side, and its centre taken.
         label: the name shown in tables and charts.
 
     Returns:
         The splits; images of more than 64 pixels are read from disk for each batch.
 
     Raises:
-        ValueError: a folder without classes or with one class, a corrupt image, a wrong setting.
-        FileNotFoundError: there is no such data, or it could not be downloaded.
+        ValueError: a folder without classes or with one class, a table that lacks something, a
+            corrupt image, a wrong setting.
+        FileNotFoundError: there is no such data, a table's picture is missing, or it could not be
+            downloaded.
 
     Example:
         >>> load_data("digits", device="cpu")
         DataSplits(digits: 1295 train, 143 val, 359 test; 10 classes, 32 px, cpu)
     """
     source = check_source(name_or_dir)
-    how = _How(pick_device(device), val_fraction, seed, normalization)
+    how = check_how(device, val_fraction, seed, normalization, image_size)
+    if source not in NAMED:
+        return _load_listed(Path(source), how, label)
     if image_size is not None:
-        check_whole("image_size", image_size, why="pixels")
-        if source in NAMED:
-            raise ValueError(
-                f"image_size is for image folders, and {source} is none: its images are 32×32; "
-                "leave it out"
-            )
-    if not 0 < val_fraction < 1:
-        raise ValueError(f"val_fraction must be between 0 and 1, not {val_fraction!r}")
+        raise ValueError(
+            f"image_size is for image folders, and {source} is none: its images are 32×32; "
+            "leave it out"
+        )
     if source == "digits":
-        digits = tuple("0123456789")
-        return _resident(label or source, _load_digits(), digits, source, how, flip=False)
-    if source in NAMED:
-        parts, classes = _load_cifar(source)
-        return _resident(label or source, parts, classes, source, how)
-    return _load_folder(Path(source), how, image_size, label)
+        return make_splits(label or source, _load_digits(), DIGITS, source, how, flip=False)
+    parts, classes = _load_cifar(source)
+    return make_splits(label or source, parts, classes, source, how)
 
 
 def _load_digits() -> dict[str, Arrays]:
@@ -154,7 +105,7 @@ def _load_digits() -> dict[str, Arrays]:
     large = F.interpolate(small * (255 / 16), size=32, mode="bilinear")
     images = large.round().to(torch.uint8).repeat(1, 3, 1, 1)  # (1797, 3, 32, 32)
     labels = torch.from_numpy(scans.target).long()
-    train, test = _hold_out(labels, 0.2, seed=0)  # the test split is the same for every seed
+    train, test = hold_out(labels, TEST_FRACTION, 0, DIGITS)  # the same for every seed
     return {"train": (images[train], labels[train]), "test": (images[test], labels[test])}
 
 
@@ -176,68 +127,13 @@ def _load_cifar(name: str) -> tuple[dict[str, Arrays], tuple[str, ...]]:
     return parts, tuple(read.classes)
 
 
-def _load_folder(folder: Path, how: _How, image_size: int | None, label: str | None) -> DataSplits:
-    listed = list_folder(folder)
-    name = label or folder.resolve().name
-    if not stays_resident(folder, listed["train"][1][0], image_size):
-        return _streamed(name, folder, listed, how, image_size or 224)
-    parts, key = decode_cached(folder, listed, image_size, data_dir() / "cache")
-    return _resident(name, parts, listed["train"][0], key, how)
-
-
-def _resident(
-    name: str,
-    parts: dict[str, Arrays],
-    classes: tuple[str, ...],
-    fingerprint: str,
-    how: _How,
-    flip: bool = True,
-) -> DataSplits:
-    """Splits on the device, with a validation split where `parts` have none."""
-    if "val" not in parts:
-        images, labels = parts["train"]
-        train, val = _hold_out(labels, how.val_fraction, how.seed)
-        held = {"train": (images[train], labels[train]), "val": (images[val], labels[val])}
-        parts = {**parts, **held}
-        fingerprint += f" val {how.val_fraction} seed {how.seed}"
-    chosen = find_normalization(how.normalization) or own_normalization(parts["train"][0])
-    splits = {}
-    for part, (images, labels) in parts.items():
-        splits[part] = Split(images.to(how.device), labels.to(how.device), chosen, flip)
-    return DataSplits(name, classes=classes, fingerprint=fingerprint, **splits)
-
-
-def _streamed(
-    name: str, folder: Path, listed: dict[str, Listing], how: _How, image_size: int
-) -> DataSplits:
-    """Splits that are read from disk."""
-    chosen = find_normalization(how.normalization) or NORMALIZATIONS["imagenet"]
-    splits, names = {}, []
-    for part, (_, files, labels) in listed.items():
-        splits[part] = FileSplit(files, labels, chosen, image_size, how.device)
-        names += [str(Path(file).relative_to(folder)) for file in files]
-    fingerprint = hash_text("\n".join(names))
-    if "val" not in splits:
-        whole = splits["train"]
-        held = _hold_out(whole.labels, how.val_fraction, how.seed)
-        for part, index in zip(("train", "val"), held, strict=True):
-            files = [whole.files[i] for i in index]
-            splits[part] = replace(whole, files=files, labels=whole.labels[index])
-        fingerprint += f" val {how.val_fraction} seed {how.seed}"
-    fingerprint += f" {image_size}px"
-    return DataSplits(name, classes=listed["train"][0], fingerprint=fingerprint, **splits)
-
-
-def _hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices for training and for validation: the same share of each class, at least one image."""
-    generator = torch.Generator().manual_seed(seed)
-    held = torch.zeros(len(labels), dtype=torch.bool)
-    for label in labels.unique():
-        own = (labels == label).nonzero().squeeze(1)
-        if len(own) < 2:
-            raise ValueError(
-                f"class {int(label)} has a single training image; two are needed to hold one out"
-            )
-        count = min(max(round(fraction * len(own)), 1), len(own) - 1)
-        held[own[torch.randperm(len(own), generator=generator)[:count]]] = True
-    return (~held).nonzero().squeeze(1), held.nonzero().squeeze(1)
+def _load_listed(path: Path, how: How, label: str | None) -> DataSplits:
+    listing = list_table(path) if path.is_file() else list_folder(path)
+    name = label or (path.stem if path.is_file() else path.name)
+    size = how.image_size or pick_size(listing)
+    if size <= LARGEST_RESIDENT:
+        arrays, key = decode_cached(listing, how.image_size, size, data_dir() / "cache")
+        return make_splits(name, arrays, listing.classes, key, how)
+    key = hash_text("\n".join(text for part in listing.parts.values() for text in part.names))
+    files = {part: (own.files, own.labels) for part, own in listing.parts.items()}
+    return make_splits(name, files, listing.classes, key, how, size=size)

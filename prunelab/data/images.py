@@ -1,8 +1,9 @@
-"""Images as tensors: read, normalised, augmented."""
+"""Images as tensors: normalised, augmented."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +64,11 @@ def find_normalization(given: NormalizationLike) -> Normalization | None:
         return NORMALIZATIONS[given]
     if not isinstance(given, str) and len(given) == 2 and all(len(values) == 3 for values in given):
         mean, std = (tuple(float(value) for value in values) for values in given)
+        if not all(map(math.isfinite, mean + std)) or min(std) <= 0:
+            raise ValueError(
+                "a normalization's numbers must be finite, and its deviations more than 0, as it "
+                f"divides by them; got mean {mean} and std {std}"
+            )
         return Normalization(mean, std)
     raise ValueError(
         f"normalization must be one of {', '.join(NORMALIZATIONS)} or ((r, g, b), (r, g, b)), "
@@ -72,23 +78,10 @@ def find_normalization(given: NormalizationLike) -> Normalization | None:
 
 def own_normalization(images: Tensor) -> Normalization:
     """The mean and deviation of the colours of uint8 images (n, 3, h, w), to four places."""
-    colours = [torch.bincount(images[:, c].reshape(-1), minlength=256) for c in range(3)]
+    colours = [torch.bincount(images[:, c].cpu().reshape(-1), minlength=256) for c in range(3)]
     counts = torch.stack(colours).double()  # (3, 256)
     values = torch.arange(256).double() / 255
     mean = counts @ values / counts.sum(1)
     std = (counts @ values**2 / counts.sum(1) - mean**2).sqrt().clamp(min=1e-3)
     means, stds = (tuple(round(value, 4) for value in own.tolist()) for own in (mean, std))
     return Normalization(means, stds)
-
-
-def open_image(file: str) -> Any:
-    """An image file as a PIL image in RGB; ValueError where it cannot be read."""
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(
-            f"{file} cannot be read as an image ({error}); mend or remove it"
-        ) from error

@@ -8,7 +8,7 @@ paper's · log: epochs · timing: Table 3 · notebooks: papermill.
 from prunelab.experiments.experiment import Experiment, replay
 from prunelab.experiments.log import read_log
 from prunelab.experiments.notebooks import check_parameters, run_notebook
-from prunelab.experiments.recipe import Recipe, load_recipe, recipe_names
+from prunelab.experiments.recipe import Recipe, change_recipe, load_recipe, recipe_names
 from prunelab.experiments.results import (
     compare_with_paper,
     gather_rows,
@@ -20,6 +20,7 @@ from prunelab.experiments.timing import time_recipes
 __all__ = [
     "Experiment",
     "Recipe",
+    "change_recipe",
     "check_parameters",
     "compare_with_paper",
     "gather_rows",

@@ -9,23 +9,25 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import nn
 from torch.optim import SGD
 
-from prunelab.data import DataSplits, load_data
+from prunelab.data import DataSplits
 from prunelab.experiments.log import read_log
-from prunelab.experiments.recipe import PruneRecipe, Recipe, load_recipe
-from prunelab.experiments.rows import report_rows, summarise
+from prunelab.experiments.recipe import PruneRecipe, Recipe, change_recipe, load_recipe
+from prunelab.experiments.rows import count_by_class, report_rows, summarise
 from prunelab.experiments.run_folder import claim_folder, list_files
 from prunelab.experiments.steps import carry_momentum, plan_by_recipe, plan_of, prune_in_steps
 from prunelab.experiments.trainings import Trainings
+from prunelab.export import Exported, export_network, name_beside
 from prunelab.graph import ChannelGraph, trace
-from prunelab.measure import measure_sensitivity
-from prunelab.models import initialise, load_model
-from prunelab.pruning import PruningPlan, measure_cost, prune, total_cost
+from prunelab.measure import choose_ratios, measure_sensitivity
+from prunelab.models import initialise, load_data_for, load_model
+from prunelab.pruning import PruningPlan, make_plan, measure_cost, prune, total_cost
 from prunelab.utils import processes
 from prunelab.utils.devices import pick_device
 from prunelab.utils.paths import runs_dir
@@ -52,7 +54,8 @@ def replay(
         out: where run folders go; None: `data/runs`.
 
     Returns:
-        A tidy row for each network (baseline, pruned, retrained, scratch); columns recipe, paper,
+        A tidy row for each network (baseline, pruned, retrained, continued, scratch, as far as the
+        recipe makes them); columns recipe, paper,
         kind, model, dataset, seed, start, epochs, n_test, test_accuracy, n_val, val_accuracy (both
         at the last epoch), val_accuracy_best, test_accuracy_best, flops (multiply-adds for one
         image), params, params_all, flops_removed, params_removed, seconds, device, processes,
@@ -67,6 +70,7 @@ def replay(
     """
     run = Experiment(recipe, data=data, device=device, seed=seed, out=out)
     run.retrained()
+    run.continued()
     run.scratch()
     return run.report()
 
@@ -81,6 +85,10 @@ class Experiment:
         seed: of weights, batches and the validation split.
         out: where run folders go; None: `data/runs`.
         changes: settings to change in a recipe of a name or file, as in `load_recipe`.
+        weights: in place of the recipe's.
+        normalization: likewise.
+        image_size: likewise.
+        label: likewise.
 
     Attributes:
         recipe, data, device, seed, out: as given.
@@ -107,8 +115,15 @@ class Experiment:
         seed: int = 0,
         out: str | Path | None = None,
         changes: Iterable[str] = (),
+        weights: str | Path | None = None,
+        normalization: str | None = None,
+        image_size: int | None = None,
+        label: str | None = None,
     ) -> None:
-        self.recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes)
+        loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes)
+        self.recipe = change_recipe(
+            loaded, weights=weights, normalization=normalization, image_size=image_size, label=label
+        )
         self.device = pick_device(device)
         self.seed = seed
         self.out = Path(out) if out else runs_dir()
@@ -127,16 +142,18 @@ class Experiment:
         self._optimizer: SGD | None = None  # of the baseline's training
         # a wrong layer is said before anything is trained
         if self.recipe.prune is not None:
-            self._plan(self.graph, self.recipe.prune)
+            self._plan(self.graph, self.recipe.prune, self.recipe.prune.all_ratios)
         for name in self.recipe.sensitivity:
             self.graph.select(name)
         claim_folder(self.folder, self.recipe, seed, self.data)
 
     def _load_data(self, source: str | Path | None) -> DataSplits:
-        options = self.recipe.data.model_dump()
+        model, options = self.recipe.model, self.recipe.data.model_dump()
         own = options.pop("source")
         options |= {"device": self.device, "seed": self.seed}
-        return processes.rank_zero_first(lambda: load_data(str(source or own), **options))
+        return processes.rank_zero_first(
+            lambda: load_data_for(model.name, model.weights, source or own, **options)
+        )
 
     @cached_property
     def graph(self) -> ChannelGraph:
@@ -144,14 +161,18 @@ class Experiment:
         return self._trace(self._fresh())
 
     def baseline(self) -> nn.Module:
-        """The network before pruning: trained, that of `baseline_from`, or read from weights."""
+        """The network before pruning: trained, that of `baseline_from`, or read from weights.
+
+        With `fine_tune`, it is trained on from the weights.
+        """
         if "baseline" not in self._networks:
-            weights = self.recipe.model.weights
-            model = self._fresh(weights)
-            if weights is None:
-                home = f"{self.recipe.baseline_from or self.recipe.name}-{self.seed}"
+            recipe = self.recipe
+            from_weights = recipe.model.weights is not None
+            model = self._fresh(from_weights=from_weights)
+            settings = recipe.fine_tune if from_weights else recipe.baseline
+            if settings is not None:
+                home = f"{recipe.baseline_from or recipe.name}-{self.seed}"
                 file = self.out / home / "baseline.safetensors"
-                settings = self.recipe.baseline
                 self._optimizer = self._trainings.train("baseline", model, settings, file)
             self._networks["baseline"] = model.to(self.device)
         return self._networks["baseline"]
@@ -159,15 +180,22 @@ class Experiment:
     def sensitivity(self) -> pd.DataFrame:
         """The accuracy with each layer or stage of the recipe pruned alone, not retrained.
 
-        As of `measure_sensitivity`, on the validation split; kept in sensitivity.csv.
+        As of `measure_sensitivity`, on the validation split; kept in sensitivity.csv. Where ratios
+        are chosen by a budget and the recipe names no layers, it is of all that may be pruned.
         """
-        if not self.recipe.sensitivity:
+        recipe = self.recipe.prune
+        layers: tuple[str, ...] = self.recipe.sensitivity
+        if not layers and recipe is not None and recipe.max_flops is not None:
+            whole = {group.leader for name in recipe.skip for group in self.graph.select(name)}
+            leaders = (group.leader for group in self.graph.groups if group.prunable)
+            layers = tuple(name for name in leaders if name not in whole)
+        if not layers:
             return pd.DataFrame()
         found = measure_sensitivity(
             self.baseline(),
             self.data,
-            layers=self.recipe.sensitivity,
-            criterion=self.recipe.prune.criterion if self.recipe.prune else "l1",
+            layers=layers,
+            criterion=recipe.criterion if recipe else "l1",
             seed=self.seed,
             store=self.folder / "sensitivity.jsonl",
             progress=True,
@@ -184,9 +212,19 @@ class Experiment:
             # each choice looks at weights retrained after the one before
             plan = plan_of(self.retrained())
         else:
-            plan = self._plan(self.trace_pruned_from(), recipe)
+            plan = self._plan(self.trace_pruned_from(), recipe, self.ratios())
         write_whole(self.folder / "plan.json", plan.to_json())
         return plan
+
+    def ratios(self) -> dict[str, float]:
+        """The fraction of filters that goes from each layer: the recipe's, or by its budget."""
+        recipe = self.recipe.prune
+        if recipe is None:
+            return {}
+        if recipe.max_flops is None:
+            return recipe.all_ratios
+        budget = {"max_flops": recipe.max_flops, "per": recipe.per, "align": recipe.align}
+        return choose_ratios(self.sensitivity(), self.graph, **budget)  # type: ignore[arg-type]
 
     def pruned(self) -> nn.Module | None:
         """The baseline without the filters, before any retraining; None where there is none."""
@@ -217,10 +255,33 @@ class Experiment:
                 self._trainings.train("retrained", model, settings, file, optimizer)
             else:
                 first, trainings = self.baseline(), self._trainings
-                model = prune_in_steps(first, self._optimizer, recipe, settings, trainings)
+                ratios = self.ratios()
+                model = prune_in_steps(first, self._optimizer, recipe, ratios, settings, trainings)
             self._networks["retrained"] = model
             self._trainings.save("pruned.safetensors", model, self.recipe.name, "retrained")
         return self._networks["retrained"]
+
+    def continued(self) -> nn.Module | None:
+        """The whole network, trained on for as long as the pruned one is retrained.
+
+        Saved as continued.safetensors. None for a recipe without it.
+        """
+        settings = self.recipe.retrain
+        if not self.recipe.continued or settings is None or self.retrained() is None:
+            return None
+        if "continued" not in self._networks:
+            steps = max(self._trainings.history("retrained")["step"], default=0)
+            # nothing goes: a copy, whose optimiser goes on as that of the pruned one does
+            model = prune(self.baseline(), make_plan(self._trace(self.baseline()), {}))
+            optimizer = carry_momentum(self._optimizer, self.baseline(), model)
+            for step in range(1, steps + 1) if steps else [0]:
+                file = self.folder / f"continued-training{f'-{step}' if steps else ''}.safetensors"
+                optimizer = self._trainings.train(
+                    "continued", model, settings, file, optimizer, step=step
+                )
+            self._networks["continued"] = model
+            self._trainings.save("continued.safetensors", model, self.recipe.name, "continued")
+        return self._networks["continued"]
 
     def scratch(self) -> nn.Module | None:
         """The pruned network from fresh weights, trained as the baseline was.
@@ -271,6 +332,34 @@ class Experiment:
         """The report for reading: percent, millions and milliseconds, a line for each network."""
         return summarise(self.report())
 
+    def classes(self) -> pd.DataFrame:
+        """How often each network is right about each class of the test split.
+
+        As of `count_classes`; kept in classes.csv.
+        """
+        return count_by_class(self._networks, self._trainings)
+
+    def export(self, to: str = "onnx") -> Exported:
+        """Write the retrained network (else the baseline) for use elsewhere, into the folder.
+
+        Args:
+            to: as in `export_network`, which also checks what was written, on 64 test images.
+
+        Returns:
+            What was written and how it was checked.
+        """
+        small, kind = self.retrained(), "retrained"
+        if small is None:
+            small, kind = self.baseline(), "baseline"
+        return export_network(
+            small,
+            name_beside(self.folder / ("pruned" if kind == "retrained" else kind), to),
+            to=to,
+            example_input=torch.zeros(self.data.image_shape),
+            images=next(self.data.test.batches(64))[0].cpu(),
+            info=self._trainings.describe(self.recipe.name, kind),
+        )
+
     def files(self) -> dict[str, str]:
         """What the run left in its folder: {file: what it is}."""
         return list_files(self.folder)
@@ -288,13 +377,19 @@ class Experiment:
         """`measure_cost` of the unpruned network under the plan."""
         return measure_cost(self.graph, self.plan(), shortcuts=self.recipe.shortcuts)
 
-    def _fresh(self, weights: str | None = None) -> nn.Module:
+    def _fresh(self, *, from_weights: bool = False) -> nn.Module:
+        recipe = self.recipe.model
+        start: dict[str, Any] = {}
+        if from_weights:
+            start = {"weights": recipe.weights, "new_head": recipe.new_head}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            return load_model(self.recipe.model.name, num_classes=self.num_classes, weights=weights)
+            return load_model(recipe.name, num_classes=self.num_classes, **start)
 
     def _trace(self, model: nn.Module) -> ChannelGraph:
         return trace(model, torch.zeros(self.data.image_shape))
 
-    def _plan(self, graph: ChannelGraph, recipe: PruneRecipe) -> PruningPlan:
-        return plan_by_recipe(recipe, recipe.all_ratios, graph, self.data, self.seed)
+    def _plan(
+        self, graph: ChannelGraph, recipe: PruneRecipe, ratios: dict[str, float]
+    ) -> PruningPlan:
+        return plan_by_recipe(recipe, ratios, graph, self.data, self.seed)

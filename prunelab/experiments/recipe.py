@@ -17,8 +17,9 @@ from pydantic import (
     model_validator,
 )
 
+from prunelab.measure import check_budget
 from prunelab.pruning import check_ratio
-from prunelab.training import RETRAINING, TrainSettings
+from prunelab.training import FINE_TUNING, RETRAINING, TrainSettings
 from prunelab.utils.checks import did_you_mean
 
 RECIPES = Path(__file__).parent / "recipes"  # a folder for each network
@@ -43,13 +44,23 @@ class ModelRecipe(_Section):
 
     name: str
     num_classes: int | None = None  # None: as many as the data has
-    weights: str | None = None  # these take the place of a trained baseline
+    weights: str | None = None  # these take the place of a trained baseline, or begin it
+    new_head: bool = False  # all but the last layer is taken from them
+
+    @model_validator(mode="after")
+    def _check_head(self) -> Self:
+        if self.new_head and self.weights is None:
+            raise ValueError("new_head leaves out the last layer of weights: give model.weights")
+        return self
 
 
 class PruneRecipe(_Section):
-    """Which filters go; the arguments of `make_plan`."""
+    """Which filters go; the arguments of `make_plan`, or of `choose_ratios`."""
 
-    ratios: dict[str, float]
+    ratios: dict[str, float] = {}
+    # in their place: how much may be left of the multiply-adds, in the layers that harm least
+    max_flops: float | None = None
+    per: Literal["layer", "stage"] = "layer"  # what gets a ratio then
     skip: tuple[str, ...] = ()
     criterion: str = "l1"
     strategy: str = "independent"
@@ -72,6 +83,17 @@ class PruneRecipe(_Section):
         return ratios
 
     @model_validator(mode="after")
+    def _check_budget(self) -> Self:
+        if self.max_flops is not None:
+            check_budget("max_flops", self.max_flops)
+        if ("ratios" in self.model_fields_set) == (self.max_flops is not None):
+            raise ValueError(
+                "give ratios (prune.ratios={stage1: 0.5}) or a budget to choose them by "
+                "(prune.max_flops=0.7: at most 70 % of the multiply-adds are left), one of the two"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_rounds(self) -> Self:
         if (self.rounds > 1) != (self.schedule == "rounds"):
             raise ValueError(
@@ -82,9 +104,11 @@ class PruneRecipe(_Section):
         return self
 
     @model_serializer(mode="wrap")
-    def _leave_out_picks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without picks where there are none, as runs were noted before these existed."""
-        return {k: v for k, v in dump(self).items() if v or k not in ("keep", "drop")}
+    def _leave_out_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without picks and budget where there are none, as runs were noted before these."""
+        unused = {name for name in ("keep", "drop") if not getattr(self, name)}
+        unused |= {"max_flops", "per"} if self.max_flops is None else {"ratios"}
+        return {k: v for k, v in dump(self).items() if k not in unused}
 
     @property
     def all_ratios(self) -> dict[str, float]:
@@ -99,16 +123,21 @@ class Recipe(_Section):
         name: the file's, without its ending.
         title: one line for people.
         paper: the row of `data/paper/table1.csv` to compare with.
-        model: which network: `name`, `num_classes` (None: as many as the data has) and `weights`,
-            which take the place of a trained baseline.
+        model: which network: `name`, `num_classes` (None: as many as the data has), `weights`,
+            which take the place of a trained baseline or begin it, and `new_head`; the arguments of
+            `load_model`.
         data: what to learn from; the arguments of `load_data`, and `source` is its name or folder.
         shortcuts: False leaves projection shortcuts out of the cost, as the paper's ResNet-34 rows
             do.
-        baseline: how the network learns before it is pruned.
+        baseline: how the network learns before it is pruned, and how the scratch one does.
+        fine_tune: how the baseline is trained on from `model.weights`; None: it is not.
         sensitivity: layers or stages to measure.
         prune: which filters go; the arguments of `make_plan`, `skip` (layers that stay whole),
-            `schedule` and `rounds`. None: none go.
+            `schedule` and `rounds`; or `max_flops` in place of `ratios`, which are then chosen by
+            `choose_ratios`. None: none go.
         retrain: how the pruned network learns; None: it does not.
+        continued: whether the whole network is trained on for as long as the pruned one is
+            retrained, so that what more training wins is not put down to pruning.
         scratch: the pruned network from fresh weights, with as many epochs as the baseline (`E`) or
             as many operations (`B`); None: not at all.
         baseline_from: the recipe whose baseline is shared.
@@ -121,11 +150,29 @@ class Recipe(_Section):
     data: DataRecipe = DataRecipe()
     shortcuts: bool = True
     baseline: TrainSettings = TrainSettings()
+    fine_tune: TrainSettings | None = None
     sensitivity: tuple[str, ...] = ()
     prune: PruneRecipe | None = None
     retrain: TrainSettings | None = RETRAINING
+    continued: bool = False
     scratch: Literal["E", "B"] | None = None
     baseline_from: str | None = None
+
+    @field_validator("fine_tune", mode="before")
+    @classmethod
+    def _complete(cls, given: Any) -> Any:
+        """What is not said of fine-tuning is as in `FINE_TUNING`, not as of a fresh network."""
+        return {**asdict(FINE_TUNING), **given} if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _check_start(self) -> Self:
+        if self.fine_tune is not None and self.model.weights is None:
+            raise ValueError("fine_tune trains on from weights: give model.weights")
+        if self.model.new_head and self.fine_tune is None:
+            raise ValueError(
+                "a new last layer has learned nothing: say how it learns, fine_tune.epochs=10"
+            )
+        return self
 
 
 def recipe_names() -> list[str]:
@@ -173,6 +220,26 @@ def check_recipe(content: Mapping[str, Any], what: str) -> Recipe:
         return Recipe.model_validate(content)
     except ValidationError as error:
         raise ValueError(f"{what}: {_explain(error)}") from None
+
+
+def change_recipe(
+    recipe: Recipe,
+    *,
+    weights: str | Path | None = None,
+    normalization: str | None = None,
+    image_size: int | None = None,
+    label: str | None = None,
+) -> Recipe:
+    """The recipe with other weights, or data that is read otherwise; what is empty stays as it is.
+
+    ValueError where the settings do not go together.
+    """
+    content = dump_recipe(recipe)
+    if weights:
+        content["model"]["weights"] = str(weights)
+    told = {"normalization": normalization, "image_size": image_size, "label": label}
+    content["data"] |= {name: value for name, value in told.items() if value}
+    return check_recipe(content, f"recipe {recipe.name!r}")
 
 
 def dump_recipe(recipe: Recipe) -> dict[str, Any]:
@@ -226,7 +293,10 @@ def _change(content: dict[str, Any], change: str) -> None:
         )
     *sections, key = path.split(".")
     for section in sections:
-        content.setdefault(section, asdict(RETRAINING) if section == "retrain" else {})
+        if section == "retrain":
+            content.setdefault(section, asdict(RETRAINING))
+        elif content.get(section) is None:
+            content[section] = {}
         content = content[section]
         if not isinstance(content, dict):
             raise ValueError(

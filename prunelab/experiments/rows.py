@@ -14,11 +14,13 @@ from prunelab.experiments.trainings import Trainings
 from prunelab.graph import ChannelGraph
 from prunelab.measure import measure_latency
 from prunelab.pruning import total_cost
-from prunelab.training import evaluate
+from prunelab.training import count_classes, evaluate, predict
 from prunelab.utils import processes
-from prunelab.utils.tensors import hash_tensors
+from prunelab.utils.tensors import hash_tensors, write_whole
 
-KINDS = ("baseline", "pruned", "retrained", "scratch-E", "scratch-B")  # in the order of a report
+# in the order of a report
+KINDS = ("baseline", "pruned", "retrained", "continued", "scratch-E", "scratch-B")
+WHOLE = ("baseline", "continued")  # that lose no filters
 
 
 def report_rows(
@@ -71,7 +73,7 @@ def _measure_network(
     kind: str, model: nn.Module, recipe: Recipe, graph: ChannelGraph, trainings: Trainings
 ) -> dict[str, Any]:
     data, device = trainings.data, trainings.device
-    plan = None if kind == "baseline" else getattr(model, "pruning_plan", None)
+    plan = None if kind in WHOLE else getattr(model, "pruning_plan", None)
     cost = total_cost(graph, plan, shortcuts=recipe.shortcuts).to_dict("index")
     before, after = cost["before"], cost["after"]
     val, test = evaluate(model, data.val), evaluate(model, data.test)
@@ -107,6 +109,28 @@ def _measure_network(
         row["test_accuracy_best"] = last["test_accuracy"].max()
         row["seconds"] = history["seconds"].sum()
     return row
+
+
+def count_by_class(networks: Mapping[str, nn.Module], trainings: Trainings) -> pd.DataFrame:
+    """How often each of {kind: network} is right about each class of the test split.
+
+    As of `count_classes`, with the weights' digest; kept in the run's `classes.csv`, and read from
+    there where the weights are known.
+    """
+    path, data = trainings.folder / "classes.csv", trainings.data
+    models = {kind: networks[kind] for kind in KINDS if kind in networks}
+    hashes = {kind: hash_tensors(model.state_dict()) for kind, model in models.items()}
+    known = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["network", "weights"])
+    done = set(zip(known["network"], known["weights"], strict=True))
+    missing = {kind: model for kind, model in models.items() if (kind, hashes[kind]) not in done}
+    if missing:
+        counted = count_classes(predict(missing, data.test, classes=data.classes))
+        counted["weights"] = counted["network"].map(hashes)
+        before = known[~known["network"].isin(missing)]
+        known = pd.concat([before, counted], ignore_index=True) if len(before) else counted
+        write_whole(path, known.to_csv(index=False))
+        known = pd.read_csv(path)
+    return known[known["network"].isin(models)].reset_index(drop=True)
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:

@@ -13,9 +13,13 @@ FILES = {
     "rows.csv": "a row for each network",
     "plan.json": "which filters stay",
     "pruned.safetensors": "the pruned, retrained network (load_pruned opens it)",
+    "pruned.onnx": "the same for onnxruntime and others",
+    "pruned.pt2": "the same for torch.export.load",
     "scratch.safetensors": "the same network trained from scratch",
+    "continued.safetensors": "the whole network, trained on for as long",
     "baseline.safetensors": "the baseline's training",
-    "sensitivity.csv": "accuracy of each stage pruned alone",
+    "sensitivity.csv": "accuracy of each layer or stage pruned alone",
+    "classes.csv": "test accuracy of each class",
     "history.csv": "every epoch",
     "log.jsonl": "the same, a line as each epoch ends",
     "replay.ipynb": "this notebook, executed",
@@ -51,9 +55,10 @@ def claim_folder(folder: Path, recipe: Recipe, seed: int, data: DataSplits) -> N
 
 
 def _comparable(recipe: Recipe) -> dict[str, Any]:
-    """What makes a run another one: not whether torch compiles it."""
+    """What makes a run another one: not whether torch compiles it, or one more row is made."""
     values = dump_recipe(recipe)
-    for part in ("baseline", "retrain"):
+    del values["continued"]
+    for part in ("baseline", "fine_tune", "retrain"):
         if values[part] is not None:
             del values[part]["compile"]
     return values

@@ -47,6 +47,7 @@ def prune_in_steps(
     baseline: nn.Module,
     optimizer: SGD | None,
     recipe: PruneRecipe,
+    ratios: dict[str, float],
     settings: TrainSettings,
     trainings: Trainings,
 ) -> nn.Module:
@@ -55,7 +56,7 @@ def prune_in_steps(
     example = torch.zeros(data.image_shape)
     model, graph = baseline, trace(baseline, example)
     how: dict[str, Any] = {"schedule": recipe.schedule, "rounds": recipe.rounds}
-    steps = make_steps(graph, recipe.all_ratios, **how, rounding=recipe.rounding) or [{}]
+    steps = make_steps(graph, ratios, **how, rounding=recipe.rounding) or [{}]
     for i, step in enumerate(steps, 1):
         plan = plan_by_recipe(recipe, find_ratios(graph, step), graph, data, seed)
         whole = all(len(kept) == len(graph.numbers[name]) for name, kept in plan.keep.items())
@@ -69,6 +70,6 @@ def prune_in_steps(
         optimizer = trainings.train("retrained", small, settings, file, optimizer, step=i)
         model, graph = small, trace(small, example)
     plan = plan_of(model)
-    asked = {**plan.settings, "ratios": recipe.all_ratios, **how}
+    asked = {**plan.settings, "ratios": ratios, **how}
     model.pruning_plan = replace(plan, settings=asked)  # type: ignore[assignment]
     return model

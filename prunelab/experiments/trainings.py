@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -11,7 +12,8 @@ from torch.optim import SGD
 
 from prunelab.data import DataSplits
 from prunelab.experiments.log import append_line, find_unlogged
-from prunelab.pruning import PruningPlan, save_pruned
+from prunelab.models import save_pruned
+from prunelab.pruning import PruningPlan
 from prunelab.training import TrainSettings, make_optimizer, train
 from prunelab.utils.tensors import write_whole
 
@@ -63,15 +65,12 @@ class Trainings:
         """Save a pruned network in the run's folder, with where it comes from."""
         plan = model.pruning_plan
         assert isinstance(plan, PruningPlan)
-        info = {
-            "recipe": recipe,
-            "kind": kind,
-            "seed": self.seed,
-            "dataset": self.data.name,
-            "classes": list(self.data.classes),
-            "normalization": [list(values) for values in self.data.normalization],
-        }
+        info = self.describe(recipe, kind)
         save_pruned(self.folder / name, model, plan, info=info)
+
+    def describe(self, recipe: str, kind: str) -> dict[str, Any]:
+        """What a network of this run learned from, as plain JSON values."""
+        return {"recipe": recipe, "kind": kind, "seed": self.seed, **self.data.describe()}
 
     def history(self, kind: str | None = None) -> pd.DataFrame:
         """The epochs of all trainings so far, or of those of one kind of network."""

@@ -9,7 +9,7 @@ import ipywidgets as widgets
 
 from prunelab.lab.boxes import make_button
 from prunelab.lab.state import State, code_text, save_recipe
-from prunelab.pruning import save_pruned
+from prunelab.models import save_pruned
 from prunelab.training import TrainSettings
 
 # the page itself copies: the kernel may be on another computer

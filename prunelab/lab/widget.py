@@ -40,8 +40,11 @@ class Lab(widgets.VBox):
     Args:
         model: a network of `load_model` or of your own, or a name for `load_model`; None is our
             ResNet-20, trained on digits.
-        data: a data set, or what `load_data` takes: a name or an image folder.
-        weights: a file that `load_model` takes or `save_pruned` wrote, for a model by name.
+        data: a data set, or what `load_data` takes: a name, an image folder or a table.
+        weights: what `load_model` takes: a file, also a pruned one, or a run's folder; for a model
+            by name.
+        normalization: as in `load_data`; None: the weights' or the data's own.
+        image_size: likewise.
         ratios: where the sliders begin, as in `make_plan`.
         images: validation images whose correct predictions are counted after each move; 0: none.
         choice: criterion, strategy, order, rounding and align, as in `make_plan`.
@@ -73,10 +76,14 @@ class Lab(widgets.VBox):
         *,
         weights: str | Path | None = None,
         ratios: Mapping[str, float] | None = None,
+        normalization: Any = None,
+        image_size: int | None = None,
         images: int = 300,
         **choice: Any,
     ) -> None:
-        self.state = State(open_network(model, data, weights), ratios=ratios, **choice)
+        told = {"normalization": normalization, "image_size": image_size}
+        how = {name: value for name, value in told.items() if value}
+        self.state = State(open_network(model, data, weights, **how), ratios=ratios, **choice)
         desk = threading.Lock()
         self.glance = Glance(self.state, desk, images)
         self.tray = Tray(self.state, self.glance)

@@ -2,7 +2,7 @@
 
 criteria: scores · selection: from ratios to a plan · hand: picks by hand · plan: plain data ·
 schedule · surgery: smaller models · optimizer: their momentum · oracle: what they must compute ·
-cost · ranking · files.
+cost · ranking.
 """
 
 from prunelab.pruning.cost import measure_cost, measure_memory, total_cost, widths_after
@@ -13,10 +13,9 @@ from prunelab.pruning.criteria import (
     score_filters,
     score_statistics,
 )
-from prunelab.pruning.files import load_pruned, save_pruned
 from prunelab.pruning.optimizer import check_optimizer, prune_optimizer
 from prunelab.pruning.oracle import compare_with_silenced, mask, silence
-from prunelab.pruning.plan import PruningPlan
+from prunelab.pruning.plan import PruningPlan, check_widths
 from prunelab.pruning.ranking import compare_plans, rank_filters
 from prunelab.pruning.schedule import find_ratios, make_steps
 from prunelab.pruning.selection import (
@@ -39,11 +38,11 @@ __all__ = [
     "PruningPlan",
     "check_optimizer",
     "check_ratio",
+    "check_widths",
     "compare_plans",
     "compare_with_silenced",
     "find_ratios",
     "keep_slices",
-    "load_pruned",
     "make_plan",
     "make_steps",
     "mask",
@@ -53,7 +52,6 @@ __all__ = [
     "prune_optimizer",
     "rank_filters",
     "resolve_ratios",
-    "save_pruned",
     "score_filters",
     "score_statistics",
     "set_count",

@@ -2,18 +2,21 @@
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from torch import Tensor
 
 from prunelab.graph import ChannelGraph, Layer
 from prunelab.pruning.plan import PruningPlan
 from prunelab.pruning.surgery import alive_after
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def measure_cost(
     graph: ChannelGraph, plan: PruningPlan | None = None, *, shortcuts: bool = True
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """What each conv and linear layer costs, before and after a plan.
 
     Args:
@@ -31,6 +34,8 @@ def measure_cost(
     Raises:
         ValueError: the plan was made for another network.
     """
+    import pandas as pd
+
     left_out, left_in, groups = widths_after(graph, plan)
     rows = []
     for name, layer in graph.shapes.items():
@@ -50,7 +55,7 @@ def measure_cost(
     )
 
 
-def measure_memory(graph: ChannelGraph, cost: pd.DataFrame) -> pd.DataFrame:
+def measure_memory(graph: ChannelGraph, cost: "pd.DataFrame") -> "pd.DataFrame":
     """The cost of `measure_cost` with columns memory and memory_after: the bytes of a layer's maps.
 
     For one image, in 32-bit floats.
@@ -81,7 +86,7 @@ def total_cost(
     plan: PruningPlan | Mapping[str, PruningPlan] | None = None,
     *,
     shortcuts: bool = True,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """What the whole network costs, before and after.
 
     Args:
@@ -99,6 +104,8 @@ def total_cost(
     Example:
         >>> total_cost(graph, {"as asked": plan, "aligned": make_plan(graph, ratios, align=8)})
     """
+    import pandas as pd
+
     plans = dict(plan) if isinstance(plan, Mapping) else {"after": plan}
     every = {name: tensor.numel() for name, tensor in graph.model.named_parameters()}
     rows = {}

@@ -1,8 +1,7 @@
 """The oracle: a full-size network that must compute what the pruned one does."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
@@ -11,6 +10,9 @@ from prunelab.graph import ChannelGraph, Mix, trace_forward
 from prunelab.pruning.plan import PruningPlan
 from prunelab.pruning.surgery import alive_after, find_graph, prune
 from prunelab.utils.modules import copy_with, like_model
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def silence(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None = None) -> nn.Module:
@@ -177,7 +179,7 @@ def compare_with_silenced(
     *,
     masked: bool = False,
     graph: ChannelGraph | None = None,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """How far the pruned network is from the silenced one, which is what removing means.
 
     Args:
@@ -195,6 +197,8 @@ def compare_with_silenced(
     Raises:
         ValueError: the plan was made for another network.
     """
+    import pandas as pd
+
     graph = find_graph(model, plan, graph)
     networks = {"removed": prune(model, plan, graph=graph)}
     if masked:

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from torch import Tensor
 
 from prunelab.data import DataSplits
@@ -12,8 +11,11 @@ from prunelab.graph import ChannelGraph
 from prunelab.pruning.criteria import score_filters
 from prunelab.pruning.plan import PruningPlan, check_widths
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def compare_plans(plans: Mapping[str, PruningPlan]) -> pd.DataFrame:
+
+def compare_plans(plans: Mapping[str, PruningPlan]) -> "pd.DataFrame":
     """How much the choices of plans overlap.
 
     Args:
@@ -30,6 +32,8 @@ def compare_plans(plans: Mapping[str, PruningPlan]) -> pd.DataFrame:
     Example:
         >>> compare_plans({c: make_plan(graph, {"*": 0.5}, criterion=c) for c in ("l1", "l2")})
     """
+    import pandas as pd
+
     rows = []
     for (one, a), (other, b) in combinations(plans.items(), 2):
         check_widths(a.widths, b.widths, other)
@@ -50,7 +54,7 @@ def rank_filters(
     criterion: str = "l1",
     data: DataSplits | None = None,
     scores: Mapping[str, Tensor] | None = None,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """The filters of each layer, largest first, as Fig. 2(a) of Li et al. 2017 draws them.
 
     Args:
@@ -65,6 +69,8 @@ def rank_filters(
         rank (in (0, 1], over the layer's filters), share (score over the layer's largest), fate
         (kept, removed or fixed: it cannot go).
     """
+    import pandas as pd
+
     keep = {} if plan is None else plan.keep
     frames = []
     scores = score_filters(graph, criterion, data=data) if scores is None else scores

@@ -7,9 +7,10 @@ it does · predictions: what it answers, image by image.
 from prunelab.training.evaluation import Metrics, check_outputs, compare_networks, evaluate
 from prunelab.training.loop import make_optimizer, train
 from prunelab.training.predictions import count_classes, count_confusions, find_flips, predict
-from prunelab.training.settings import RETRAINING, TrainSettings
+from prunelab.training.settings import FINE_TUNING, RETRAINING, TrainSettings
 
 __all__ = [
+    "FINE_TUNING",
     "RETRAINING",
     "Metrics",
     "TrainSettings",

@@ -98,7 +98,8 @@ def train(
         model.to(memory_format=torch.channels_last)
     optimizer = optimizer or make_optimizer(model, settings)
     _prepare_optimizer(optimizer, model, settings)
-    at = TrainingState(model, optimizer, _identity(settings, data), _plain(TrainSettings()))
+    about, defaults = _identity(settings, data), _plain(TrainSettings())
+    at = TrainingState(model, optimizer, about, defaults, data.describe())
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and processes.broadcast(path.exists):
         at.read(path)

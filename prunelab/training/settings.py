@@ -68,3 +68,5 @@ class TrainSettings:
 
 # Li et al. 2017, §4: a quarter of the training, at a constant rate
 RETRAINING = TrainSettings(epochs=40, lr=0.001, milestones=())
+# weights that have learned something else already: a tenth of a fresh network's rate
+FINE_TUNING = TrainSettings(epochs=10, lr=0.01, batch_size=32)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prunelab.models import describe_network
 from prunelab.utils import processes
 from prunelab.utils.tensors import load_tensors, read_tensors, write_tensors
 
@@ -42,6 +43,7 @@ class TrainingState:
     optimizer: torch.optim.SGD
     about: dict[str, Any]  # settings and data, which a checkpoint must agree with
     defaults: dict[str, Any]  # of settings: what a checkpoint from before a setting existed meant
+    info: dict[str, Any] = field(default_factory=dict)  # for who uses a checkpoint as weights
     rows: list[dict[str, Any]] = field(default_factory=list)  # of the epochs that are done
     part: PartialEpoch | None = None  # of the one that is not
     random: Tensor | None = None  # the state of its generator (dropout draws from it)
@@ -55,6 +57,7 @@ class TrainingState:
             if state.get("momentum_buffer") is not None:
                 tensors[f"momentum.{i}"] = state["momentum_buffer"]
         header: dict[str, Any] = {"training": self.about, "rows": self.rows}
+        header |= describe_network(self.model) | {"info": self.info}
         if self.part is not None:
             assert self.random is not None
             tensors |= {

@@ -127,8 +127,17 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, json.loads(text)
 
 
+def is_ours(path: str | Path) -> bool:
+    """Whether a file was written by `write_tensors`; a torn one may not look so."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (SafetensorError, OSError):
+        return False
+
+
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a `.pt`, `.pth`, `.th` or `.safetensors` file.
+    """The state dict in a `.pt`, `.pth`, `.th` or `.safetensors` file of others.
 
     Wrappers (`state_dict`, `model_state_dict`, `model`, `net`) are opened, `module.` prefixes
     dropped. Pickles are read with `weights_only=True`: one that holds code is refused, and nothing
@@ -159,11 +168,6 @@ def _strip(content: Mapping[str, Any]) -> OrderedDict[str, Any]:
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
-            if about.get("format") == FORMAT and "plan" in json.loads(about["header"]):
-                raise ValueError(
-                    f"{path} is a pruned model; open it with load_pruned({str(path)!r})"
-                )
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error})") from error

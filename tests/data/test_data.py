@@ -1,3 +1,4 @@
+import os
 import pickle
 
 import numpy as np
@@ -9,11 +10,6 @@ from small import make_folder
 
 from prunelab import load_data
 from prunelab.data import NORMALIZATIONS, Split, augment_batch
-
-
-@pytest.fixture(autouse=True)
-def data_elsewhere(tmp_path, monkeypatch):
-    monkeypatch.setattr("prunelab.data.datasets.data_dir", lambda: tmp_path / "data")
 
 
 def test_digits(digits):
@@ -59,11 +55,38 @@ def test_folder(folder):
 def test_folder_is_decoded_once_and_keyed_by_content(folder, monkeypatch):
     first = load_data(folder, device="cpu")
     with monkeypatch.context() as patch:
-        patch.setattr("prunelab.data.folders._decode", lambda *_: pytest.fail("decoded again"))
+        patch.setattr("prunelab.data.cache._decode", lambda *_: pytest.fail("decoded again"))
         assert torch.equal(load_data(folder, device="cpu").train.images, first.train.images)
     Image.new("RGB", (32, 32), "red").save(folder / "train" / "cats" / "0.png")
     changed = load_data(folder, device="cpu")
     assert changed.fingerprint != first.fingerprint
+
+
+def test_a_cache_of_another_decoder_is_not_read(folder, monkeypatch):
+    first = load_data(folder, device="cpu")
+    monkeypatch.setattr("prunelab.data.cache.DECODER", 99)
+    monkeypatch.setattr("prunelab.data.cache.fit_image", lambda _, size: torch.zeros(3, size, size))
+    again = load_data(folder, device="cpu")
+    assert again.fingerprint == first.fingerprint
+    assert not again.train.images.any()
+
+
+def test_fingerprints_are_those_of_version_0_4(tmp_path):
+    """Trainings that were stopped then go on: these were noted with that version."""
+    for part, count in (("train", 3), ("test", 1)):
+        for shade, name in ((60, "cats"), (180, "dogs")):
+            (tmp_path / "a" / part / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = b"P6 8 8 255\n" + bytes([shade, i, 0]) * 64
+                (tmp_path / "a" / part / name / f"{i}.ppm").write_bytes(pixels)
+    known = {
+        None: "1cb88703387d24dd83e7bec818c11cc1 val 0.1 seed 0",
+        4: "9c44e4489f85cbadac84664403932c9c val 0.1 seed 0",
+        80: "072d8a100d507a6d068b139658532316 val 0.1 seed 0 80px",
+    }
+    for size, fingerprint in known.items():
+        data = load_data(tmp_path / "a", image_size=size, device="cpu")
+        assert data.fingerprint == fingerprint
 
 
 def test_folder_with_val_and_test(folder):
@@ -95,12 +118,43 @@ def test_large_images_are_augmented_alike_whichever_worker_reads_them(tmp_path, 
     assert not torch.equal(next(data.train.batches(4, seed=4, augment=True))[0], whole[0][0])
 
 
+def test_folder_of_classes_alone(folder):
+    plain = folder / "train"
+    data = load_data(plain, device="cpu", val_fraction=0.2)
+    assert (len(data.train), len(data.val), len(data.test)) == (16, 4, 4)
+    assert data.test.labels.bincount().tolist() == [2, 2]
+    other = load_data(plain, device="cpu", val_fraction=0.2, seed=1)
+    assert torch.equal(other.test.images, data.test.images)
+    assert not torch.equal(other.val.images, data.val.images)
+    for i in range(2, 12):
+        (plain / "dogs" / f"{i}.png").unlink()
+    with pytest.raises(ValueError, match=r"takes 3 images of a class or more, .* fewer of dogs"):
+        load_data(plain)
+
+
+def test_a_class_may_lack_in_test_but_not_in_train(folder):
+    for image in (folder / "test" / "dogs").iterdir():
+        image.unlink()
+    data = load_data(folder, device="cpu")
+    assert data.classes == ("cats", "dogs")
+    assert data.test.labels.tolist() == [0] * 4
+    (folder / "test" / "dogs").rename(folder / "test" / "owls")
+    Image.new("RGB", (32, 32)).save(folder / "test" / "owls" / "a.png")
+    with pytest.raises(ValueError, match="has classes in test that train lacks: owls; move"):
+        load_data(folder)
+
+
 def test_bad_folders(tmp_path, folder):
     with pytest.raises(FileNotFoundError, match="did you mean 'cifar10'"):
         load_data("cifar-10")
-    with pytest.raises(ValueError, match="must hold train/<class>"):
-        load_data(folder / "train")
-    (tmp_path / "empty" / "train").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"<class>/\* alone; a table \(.csv, .parquet\)"):
+        load_data("pictures.csv")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="for each class; it holds nothing"):
+        load_data(tmp_path / "empty")
+    (tmp_path / "empty" / "train").mkdir()
+    with pytest.raises(ValueError, match=r"must hold train/<class>/\* with .*; it holds train"):
+        load_data(tmp_path / "empty")
     (tmp_path / "empty" / "test").mkdir()
     with pytest.raises(ValueError, match="for each class; it holds nothing"):
         load_data(tmp_path / "empty")
@@ -111,21 +165,26 @@ def test_bad_folders(tmp_path, folder):
         load_data(folder)
     for part in ("train", "test"):
         (folder / part / "dogs").rmdir()
-    with pytest.raises(ValueError, match="holds one class only"):
+    with pytest.raises(ValueError, match=r"holds one class only \(cats\)"):
         load_data(folder)
 
 
-def test_bad_images(folder):
-    bad = folder / "train" / "dogs" / "3.png"
-    whole = bad.read_bytes()
-    bad.write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"dogs/3.png cannot be read as an image"):
+def test_a_class_with_one_image_has_none_to_hold_out(folder):
+    for i in range(1, 12):
+        (folder / "train" / "dogs" / f"{i}.png").unlink()
+    with pytest.raises(ValueError, match="class dogs has a single training image"):
         load_data(folder)
-    Image.new("RGB", (16, 16)).save(bad)
-    with pytest.raises(ValueError, match=r"3.png is 16×16 pixels .* pass image_size="):
+
+
+def test_a_name_that_is_not_utf8(folder):
+    bad = folder / "train" / os.fsdecode(b"caf\xe9")
+    try:
+        bad.mkdir()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    Image.new("RGB", (32, 32)).save(bad / "a.png")
+    with pytest.raises(ValueError, match=r"train/caf\\udce9/a.png is not UTF-8; rename it"):
         load_data(folder)
-    assert load_data(folder, image_size=24, device="cpu").train.images.shape[-1] == 24
-    bad.write_bytes(whole)
 
 
 def test_bad_settings(folder):
@@ -142,6 +201,27 @@ def test_bad_settings(folder):
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="torch sees 0 GPUs; use 'cpu' or 'auto'"):
             load_data(folder, device="cuda")
+
+
+def test_another_normalization(folder):
+    data = load_data(folder, device="cpu")
+    other = data.with_normalization("imagenet")
+    assert other.fingerprint == data.fingerprint
+    for split in (other.train, other.val, other.test):
+        assert split.normalization == NORMALIZATIONS["imagenet"]
+    assert data.normalization != other.normalization
+    assert other.with_normalization(None).normalization == data.normalization
+    large = load_data(folder, device="cpu", image_size=80, normalization="cifar10")
+    assert large.with_normalization(None).normalization == NORMALIZATIONS["imagenet"]
+
+
+@pytest.mark.parametrize("std", [(0, 1, 1), (-1, 1, 1), (1, float("nan"), 1), (float("inf"), 1, 1)])
+def test_bad_normalizations(std):
+    sentence = "must be finite, and its deviations more than 0"
+    with pytest.raises(ValueError, match=sentence):
+        load_data("digits", normalization=((0.5, 0.5, 0.5), std))
+    with pytest.raises(ValueError, match=sentence):
+        load_data("digits", normalization=((0.5, float("nan"), 0.5), (1, 1, 1)))
 
 
 def test_cifar10_from_local_files(tmp_path, monkeypatch):

@@ -92,7 +92,39 @@ def test_recipes_are_timed_with_and_without_alignment():
         time_recipes(["vgg16"])
 
 
+def test_onnxruntime_takes_turns_too():
+    pytest.importorskip("onnxruntime")
+    model = nn.Sequential(*(nn.Conv2d(n, 64, 3) for n in (3, 64, 64))).eval()
+    small = prune(model, make_plan(trace(model, torch.zeros(1, 3, 32, 32)), {"*": 0.7}))
+    networks = {"whole": model, "pruned": small}
+    how = dict(device="cpu", batch=4, repeats=5)
+    torchs = measure_latency(networks, (3, 32, 32), **how)
+    found = measure_latency(networks, (3, 32, 32), **how, runtime="onnxruntime")
+    assert set(torchs["runtime"]) == {"torch"}
+    assert set(found["runtime"]) == {"onnxruntime"}
+    assert list(found) == list(torchs)
+    same = ["model", "batch", "format", "repeats", "flops", "flops_left", "unaligned", "where"]
+    assert found[same].equals(torchs[same])
+    assert found["time_left"][1] < 0.7  # of a fifth of the multiply-adds
+    for how in ({"channels_last": True}, {"device": "meta"}):
+        with pytest.raises(ValueError, match="onnxruntime is timed on the CPU and in the contigu"):
+            measure_latency(model, (3, 32, 32), runtime="onnxruntime", **how)
+
+
+def test_recipes_are_timed_in_both_runtimes():
+    pytest.importorskip("onnxruntime")
+    how = dict(batches=[2], aligns=[1], device="cpu", repeats=1)
+    found = time_recipes(["digits-quick"], runtimes=["torch", "onnxruntime"], **how)
+    kinds = found[["format", "runtime", "model"]].drop_duplicates()
+    assert len(kinds) == len(found) == 6  # none for onnxruntime in channels_last
+    assert set(found[found["runtime"] == "onnxruntime"]["format"]) == {"contiguous"}
+    with pytest.raises(ValueError, match="add it to formats"):
+        time_recipes(["digits-quick"], runtimes=["onnxruntime"], formats=["channels_last"])
+
+
 def test_bad_input():
+    with pytest.raises(ValueError, match="unknown runtime 'onnx'; did you mean 'onnxruntime'"):
+        measure_latency(load_model("resnet20"), (3, 32, 32), runtime="onnx")
     with pytest.raises(ValueError, match="batch must be a whole number, 1 or more; got 0"):
         measure_latency(load_model("resnet20"), (3, 32, 32), batch=0)
     with pytest.raises(ValueError, match="unknown memory format 'nhwc'"):

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from prunelab import load_recipe
-from prunelab.cli import _replay_together
+from prunelab.cli.replay import _replay_together
 from prunelab.utils import processes
 
 SCRIPT = """

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from prunelab.data import DataSplits, load_data
 from prunelab.experiments import recipe_names
 from prunelab.graph import ChannelGraph, trace
-from prunelab.models import load_model
+from prunelab.models import load_model, load_model_and_data
 from prunelab.pruning import (
     MAP_STATISTICS,
     PruningPlan,
-    load_pruned,
     make_plan,
     measure_cost,
     measure_memory,
@@ -26,7 +25,7 @@ from prunelab.pruning import (
 )
 from prunelab.utils.paths import find_weights, runs_dir
 from prunelab.utils.progress import Report
-from prunelab.utils.tensors import hash_tensors, hash_text, read_header
+from prunelab.utils.tensors import hash_tensors, hash_text
 
 OURS = "resnet20-digits"  # trained by us, in data/checkpoints
 
@@ -99,16 +98,19 @@ def open_network(
 ) -> Network:
     """A network by module or name (None: our ResNet-20 on digits), traced, on the data's device.
 
-    weights: a file that `load_model` takes, or one of `save_pruned`. how: further arguments of
-    `load_data`. Raises what these raise.
+    weights: as in `load_model`. how: further arguments of `load_model_and_data`. Raises what these
+    raise.
     """
-    splits = data if isinstance(data, DataSplits) else load_data(data, **how)
     if model is None:
         model, weights = "resnet20", weights or find_weights(OURS)
-    if isinstance(model, str):
-        found, name = _load(model, weights, len(splits.classes)), model
+    name = model if isinstance(model, str) else getattr(model, "architecture", {}).get("name", "")
+    if not isinstance(model, str):
+        found, splits = model, data if isinstance(data, DataSplits) else load_data(data, **how)
+    elif isinstance(data, DataSplits):
+        found = load_model(model, num_classes=len(data.classes), weights=weights)
+        splits = data
     else:
-        found, name = model, getattr(model, "architecture", {}).get("name", "")
+        found, splits = load_model_and_data(model, data, weights=weights, **how)
     return Network(
         model=found,
         data=splits,
@@ -119,16 +121,3 @@ def open_network(
         source=None if isinstance(data, DataSplits) else str(data),
         how=how,
     )
-
-
-def _load(name: str, weights: str | Path | None, classes: int) -> nn.Module:
-    if weights is not None and _is_pruned(weights):
-        return load_pruned(weights)
-    return load_model(name, num_classes=classes, weights=weights)
-
-
-def _is_pruned(path: str | Path) -> bool:
-    try:
-        return "plan" in read_header(path)
-    except (ValueError, OSError):  # no file of ours: `load_model` says what it is
-        return False

@@ -25,6 +25,8 @@ def test_round_trip(tmp_path, pruned):
     assert torch.equal(same(images), small(images))
     assert same.pruning_plan == plan
     assert read_header(path)["info"] == {"classes": ["a", "b"]}
+    as_weights = load_model("resnet20", weights=path)
+    assert torch.equal(as_weights(images), small(images))
     again = prune(same, make_plan(trace(same, X), {"conv_2": 0.5}))
     assert again.layer1[0].conv1.out_channels == 4
 
@@ -68,8 +70,8 @@ def test_torn_foreign_and_altered_files(tmp_path, pruned):
     with pytest.raises(ValueError, match="holds no pruned model"):
         load_pruned(path)
     save_pruned(path, small, plan)
-    with pytest.raises(ValueError, match="is a pruned model; open it with load_pruned"):
-        load_model("resnet20", weights=path)
+    with pytest.raises(ValueError, match="holds a pruned resnet20, not a vgg16"):
+        load_model("vgg16", weights=path)
     with pytest.raises(FileNotFoundError):
         load_pruned(tmp_path / "none")
     with pytest.raises(ValueError, match="made for another network"):

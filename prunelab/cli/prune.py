@@ -1,0 +1,99 @@
+"""`prunelab prune`: from somebody's trained network to a small one, without a recipe's file."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from prunelab.cli import replay
+from prunelab.cli.options import (
+    Changes,
+    Data,
+    Device,
+    ImageSize,
+    Label,
+    Normalization,
+    Out,
+    Seed,
+    To,
+    Weights,
+)
+from prunelab.utils.paths import runs_dir
+from prunelab.utils.tensors import write_whole
+
+RETRAIN_RATE = 0.01  # few epochs on few images: ten times the paper's rate
+
+
+def prune(
+    model: Annotated[
+        str,
+        typer.Option(
+            help="resnet56, a torchvision name, timm/NAME, or package.module:function of your own"
+        ),
+    ],
+    weights: Weights,
+    data: Data,
+    max_flops: Annotated[
+        float, typer.Option(help="how much of the multiply-adds may be left: 0.7 is 70 %")
+    ] = 0.7,
+    retrain: Annotated[int, typer.Option(help="epochs after pruning")] = 10,
+    fine_tune: Annotated[
+        int,
+        typer.Option(help="epochs before it, on from the weights: for other data"),
+    ] = 0,
+    new_head: Annotated[
+        bool, typer.Option(help="all but the last layer is taken from the weights")
+    ] = False,
+    to: To = "onnx",
+    normalization: Normalization = "",
+    image_size: ImageSize = 0,
+    label: Label = "",
+    name: Annotated[str, typer.Option(help="of the run, if not of network, data and budget")] = "",
+    device: Device = "auto",
+    seed: Seed = 0,
+    out: Out = "",
+    changes: Changes = None,
+) -> None:
+    """Prune a trained network for your data: sensitivity, ratios, retraining, report and export.
+
+    It runs as `prunelab replay` does, of the recipe that it writes; run again, it resumes.
+    """
+    from prunelab.data import check_source
+    from prunelab.experiments import load_recipe
+
+    source = check_source(data)
+    where = str(Path(weights).resolve()) if Path(weights).exists() else weights
+    content: dict[str, Any] = {
+        "title": f"{model} on {label or Path(source).stem}, {max_flops:g} of the multiply-adds",
+        "model": {"name": model, "weights": where},
+        "data": {"source": source},
+        "prune": {"max_flops": max_flops},
+        "retrain": {"epochs": retrain, "lr": RETRAIN_RATE, "milestones": [], "batch_size": 32},
+    }
+    if new_head:
+        content["model"]["new_head"] = True
+    if fine_tune:
+        content["fine_tune"] = {"epochs": fine_tune}
+    told = {"normalization": normalization, "image_size": image_size, "label": label}
+    content["data"] |= {key: value for key, value in told.items() if value}
+    name = name or re.sub(r"[^\w.]+", "-", f"{model}-{label or Path(source).stem}-{max_flops:g}")
+    runs = Path(out).resolve() if out else runs_dir()
+    path = runs / f"{name}-{seed}" / f"{name}.yaml"
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ValueError(
+            f"{path} is of a run with other settings; name this one (--name), or go on with that "
+            f"one by prunelab replay {path}"
+        )
+    known = path.exists()
+    write_whole(path, text)
+    try:
+        load_recipe(path, changes or ())  # what is wrong is said before anything starts
+    except ValueError:
+        if not known:
+            path.unlink()
+        raise
+    replay.run(str(path), changes=changes, device=device, seed=seed, out=str(runs), to=to)
+    print(f"The recipe is {path}; prunelab replay {path} does the same")

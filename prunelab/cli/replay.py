@@ -1,0 +1,128 @@
+"""`prunelab replay`: a recipe, run by papermill or under torchrun."""
+
+import os
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prunelab.cli.options import (
+    Changes,
+    Data,
+    Device,
+    ImageSize,
+    Label,
+    Normalization,
+    Out,
+    Seed,
+    Weights,
+)
+from prunelab.utils.paths import runs_dir
+
+if TYPE_CHECKING:
+    from prunelab.experiments import Recipe
+
+
+def replay(
+    recipe: Annotated[
+        str, typer.Argument(help="a recipe's name, such as resnet56-pruned-b, or a .yaml file")
+    ],
+    data: Data = "",
+    weights: Weights = "",
+    normalization: Normalization = "",
+    image_size: ImageSize = 0,
+    label: Label = "",
+    device: Device = "auto",
+    seed: Seed = 0,
+    changes: Changes = None,
+    out: Out = "",
+    to: Annotated[
+        str, typer.Option(help="also write the small network as onnx, torch.export or state_dict")
+    ] = "",
+) -> None:
+    """Run a recipe by papermill; run again, it resumes, and does nothing twice.
+
+    Data, weights and what belongs to them are the recipe's, if not given.
+
+    On several GPUs: torchrun --standalone --nproc-per-node 8 -m prunelab replay RECIPE. Then
+    papermill is left out; the same command without torchrun makes the notebook from what is there.
+    """
+    given: dict[str, Any] = {"weights": weights, "normalization": normalization}
+    given |= {"image_size": image_size, "label": label}
+    run(recipe, data=data, changes=changes, device=device, seed=seed, out=out, to=to, **given)
+
+
+def run(
+    recipe: str,
+    *,
+    data: str = "",
+    changes: list[str] | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    out: str = "",
+    to: str = "",
+    **given: Any,
+) -> None:
+    """Run the replay notebook on a recipe; given: settings of its model and data."""
+    from prunelab.data import check_source
+    from prunelab.experiments import change_recipe, load_recipe, run_notebook
+    from prunelab.export import check_format
+    from prunelab.utils import processes
+    from prunelab.utils.devices import pick_device
+
+    recipe = str(Path(recipe).resolve()) if recipe.endswith((".yaml", ".yml")) else recipe
+    # what is wrong is said before anything starts
+    loaded = change_recipe(load_recipe(recipe, changes or ()), **given)
+    pick_device(device)
+    if to:
+        check_format(to)
+    source = check_source(data or loaded.data.source)
+    runs = Path(out).resolve() if out else runs_dir()
+    folder = runs / f"{loaded.name}-{seed}"
+    if processes.started_by_torchrun():
+        _replay_together(loaded, source, device, seed, runs)
+        return
+    parameters = {
+        "recipe": recipe,
+        "data": source,
+        **given,
+        "device": device,
+        "seed": seed,
+        "changes": changes or [],
+        "out": str(runs),
+        "to": to,
+    }
+    try:
+        run_notebook("replay", folder / "replay.ipynb", parameters)
+    except KeyboardInterrupt:
+        print(
+            f"\nStopped. {folder} keeps every finished epoch; the same command goes on from there.",
+            file=sys.stderr,
+        )
+        raise typer.Exit(130) from None
+    print(f"\nThe executed notebook is {folder / 'replay.ipynb'}")
+
+
+def _replay_together(recipe: "Recipe", source: str, device: str, seed: int, runs: Path) -> None:
+    from torch.distributed import destroy_process_group
+
+    from prunelab.experiments import replay
+    from prunelab.utils import processes
+
+    device = processes.join(device)
+    with (
+        open(os.devnull, "w") as nowhere,
+        redirect_stdout(nowhere if processes.rank() else sys.stdout),
+    ):
+        try:
+            rows = replay(recipe, data=source, device=device, seed=seed, out=runs)
+        except RuntimeError as error:
+            raise ValueError(
+                f"process {processes.rank()} of {processes.world_size()} stopped, perhaps because "
+                "another one ended: look at the others' messages. Every finished epoch is kept, "
+                f"and the same command goes on from there ({str(error).splitlines()[0]})"
+            ) from error
+        print(rows[["kind", "test_accuracy", "flops", "epochs"]].to_string(index=False))
+    destroy_process_group()

@@ -1,0 +1,25 @@
+"""Networks by name, with whatever weights one has, and the files that hold them.
+
+families: what a name means (cifar: the paper's; own: a function of the user's) · weights: what one
+has · loading: `load_model` · pruned: pruned files · together: a network and its data.
+"""
+
+from prunelab.models.cifar import initialise
+from prunelab.models.families import model_names
+from prunelab.models.loading import load_model, open_saved
+from prunelab.models.pruned import load_pruned, save_pruned
+from prunelab.models.together import load_data_for, load_model_and_data
+from prunelab.models.weights import describe_network, save_weights
+
+__all__ = [
+    "describe_network",
+    "initialise",
+    "load_data_for",
+    "load_model",
+    "load_model_and_data",
+    "load_pruned",
+    "model_names",
+    "open_saved",
+    "save_pruned",
+    "save_weights",
+]

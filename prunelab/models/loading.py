@@ -1,0 +1,151 @@
+"""A network by name, filled with whatever weights one has."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunelab.models.families import AUXILIARY, build_network, find_head, short_name
+from prunelab.models.weights import Weights, find_file, open_weights, read_weights
+from prunelab.pruning import prune
+from prunelab.utils.checks import check_whole
+from prunelab.utils.tensors import load_tensors
+
+
+def load_model(
+    name: str,
+    *,
+    num_classes: int = 10,
+    weights: str | Path | None = None,
+    new_head: bool = False,
+) -> nn.Module:
+    """A network by name, in evaluation mode on the CPU.
+
+    Args:
+        name: `vgg16`, `resnet20/32/44/56/110` (the paper's CIFAR models); any torchvision
+            classifier (`resnet34`, `mobilenet_v2`, …; torchvision's own VGG-16 is
+            `torchvision/vgg16`); `timm/NAME`, where timm is installed; or `package.module:function`
+            of your own, imported from where the command runs, which gives the network (with
+            `num_classes`, if it takes that).
+        num_classes: outputs of the last layer. ImageNet weights have 1000.
+        weights: a local `.pt`, `.pth`, `.th` or `.safetensors` file, also one of `save_pruned`
+            (then the network is the pruned one); the folder of a run, for its whole network; or a
+            name of torchvision's (`"IMAGENET1K_V1"`), or `"DEFAULT"` for torchvision's and timm's
+            newest. Public files may wrap the tensors in `state_dict` and prefix them with
+            `module.`; a file that holds code is refused. None: random weights from torch's global
+            generator.
+        new_head: take all but the last layer from the weights, to learn other classes; the last
+            layer is fresh.
+
+    Returns:
+        Images (n, 3, h, w) in, logits (n, num_classes) out.
+
+    Raises:
+        ValueError: an unknown name; a file that is torn, altered or of another model; weights of
+            another number of classes, without `new_head`.
+        FileNotFoundError: there is no such file.
+        OSError: the library's weights could not be downloaded.
+
+    Example:
+        >>> model = load_model("resnet56")
+        >>> model(torch.rand(1, 3, 32, 32)).shape
+        torch.Size([1, 10])
+    """
+    check_whole("num_classes", num_classes)
+    if weights is None:
+        if new_head:
+            raise ValueError("new_head=True leaves out the last layer of weights: give weights=")
+        return build_network(name, num_classes).eval()
+    return fill_network(name, num_classes, open_weights(name, weights), new_head)
+
+
+def fill_network(name: str, num_classes: int, weights: Weights, new_head: bool) -> nn.Module:
+    """The network of a name with these weights, pruned where they are."""
+    _check_name(name, weights)
+    known = (weights.architecture or {}).get("num_classes")
+    if known not in (None, num_classes) and not new_head:
+        raise ValueError(_say_classes(weights.source, known, num_classes))
+    with torch.random.fork_rng(devices=[], enabled=not new_head):  # a fresh head is drawn
+        model = build_network(name, num_classes, weights.choice)
+    if weights.plan is not None:
+        model = prune(model, weights.plan)
+    state = dict(_fetch(name, weights))
+    if extra := AUXILIARY.get(short_name(name)):
+        state = {key: tensor for key, tensor in state.items() if not key.startswith(extra)}
+    _fill(model, name, num_classes, weights.source, state, new_head)
+    return model.cpu().eval()
+
+
+def open_saved(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a file of ours or of a run's folder, and what is known of it.
+
+    Of a folder it is the pruned network, where there is one. ValueError for a file that does not
+    say which network it holds.
+    """
+    path = Path(path)
+    if (pruned := path / "pruned.safetensors").is_file():
+        path = pruned
+    weights = read_weights(find_file(path))
+    about = weights.architecture
+    if about is None:
+        raise ValueError(
+            f"{weights.source} does not say which network it holds: name it, --model resnet18"
+        )
+    return fill_network(about["name"], about["num_classes"], weights, False), weights.info
+
+
+def _fetch(name: str, weights: Weights) -> Mapping[str, Tensor]:
+    try:
+        return weights.fetch()
+    except (OSError, RuntimeError) as error:  # urllib's URLError, and what a hub's client raises
+        raise OSError(
+            f"weights {weights.source} could not be downloaded ({error}); download the file "
+            f"elsewhere and pass its path as weights="
+        ) from error
+
+
+def _check_name(name: str, weights: Weights) -> None:
+    """ValueError where a pruned file says that it is of another network."""
+    made = (weights.architecture or {}).get("name")
+    if weights.plan is not None and made and short_name(made) != short_name(name):
+        raise ValueError(f"{weights.source} holds a pruned {made}, not a {name}")
+
+
+def _fill(
+    model: nn.Module,
+    name: str,
+    num_classes: int,
+    source: str,
+    state: Mapping[str, Tensor],
+    new_head: bool,
+) -> None:
+    """Fill a network with tensors; those of another network change nothing."""
+    own = model.state_dict()
+    odd = [key for key in own if key in state and own[key].shape != state[key].shape]
+    head = find_head(name, num_classes) if odd or new_head else {}
+    if new_head:
+        state = {key: tensor for key, tensor in state.items() if key not in head}
+        odd = [key for key in odd if key not in head]
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    missing = [key for key in missing if not (new_head and key in head)]
+    extra = [key for key in state if key not in own]
+    if odd and set(odd) <= set(head) and not missing and not extra:
+        raise ValueError(_say_classes(source, len(state[odd[-1]]), num_classes))
+    problems = {"missing": missing, "not in the model": extra, "of another shape": odd}
+    details = []
+    for what, keys in problems.items():
+        if keys:
+            more = " …" if len(keys) > 3 else ""
+            details.append(f"{what}: {', '.join(keys[:3])}{more} ({len(keys)})")
+    if details:
+        raise ValueError(f"{source} does not hold weights of {name}; {'; '.join(details)}")
+    load_tensors(model, state, strict=False)
+
+
+def _say_classes(source: str, theirs: int, asked: int) -> str:
+    return (
+        f"weights {source} have {theirs} classes, not {asked}: pass num_classes={theirs}, or "
+        "new_head=True to take all but the last layer"
+    )
