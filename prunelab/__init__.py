@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     from prunelab.utils.paths import find_weights, runs_dir
     from prunelab.utils.tensors import hash_tensors
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 # each name's home, imported when the name is first used: `import prunelab` costs nothing
 _NAMES = {

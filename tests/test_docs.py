@@ -16,7 +16,7 @@ README, CONTRIBUTING, CHANGELOG = (
 PAGES = [README, CONTRIBUTING, CHANGELOG, *sorted((ROOT / "docs").glob("*.md"))]
 # not run: its block trains for minutes and writes the checkpoint that we ship; its links are read
 RECORD = ROOT / "data" / "README.md"
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```([\w{}-]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 class Block(NamedTuple):

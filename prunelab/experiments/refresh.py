@@ -29,6 +29,7 @@ def refresh(paths: Sequence[str | Path]) -> None:
                 timeout=None,
                 kernel_name="python3",
                 store_widget_state=False,
+                coalesce_streams=True,
                 extra_arguments=QUIET,
                 resources={"metadata": {"path": str(path.parent)}},
             )

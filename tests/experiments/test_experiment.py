@@ -36,9 +36,10 @@ def test_replay_leaves_rows_and_files_and_does_nothing_twice(
     recipe, few_digits, tmp_path, monkeypatch
 ):
     rows = replay(recipe, data=few_digits, device="cpu", out=tmp_path)
-    assert list(rows["kind"]) == ["baseline", "pruned", "retrained", "scratch-E"]
-    assert list(rows["epochs"]) == [2, 0, 1, 2]
-    assert rows["flops"].tolist() == [40_551_040] + 3 * [28_017_280]
+    assert list(rows["kind"]) == ["baseline", "pruned", "retrained", "continued", "scratch-E"]
+    assert list(rows["epochs"]) == [2, 0, 1, 1, 2]
+    whole, small = 40_551_040, 28_017_280
+    assert rows["flops"].tolist() == [whole, small, small, whole, small]
     evidence = "recipe seed device torch epochs dataset weights n_test start"
     assert rows[evidence.split()].notna().all(axis=None)
     folder = tmp_path / "digits-quick-0"
@@ -62,7 +63,7 @@ def test_replay_leaves_rows_and_files_and_does_nothing_twice(
     part = Experiment(recipe, data=few_digits, device="cpu", out=tmp_path)
     part.baseline()
     assert set(part.report()["kind"]) == {"baseline", "pruned"}
-    assert len(pd.read_csv(folder / "rows.csv")) == len(pd.read_csv(tmp_path / "results.csv")) == 4
+    assert len(pd.read_csv(folder / "rows.csv")) == len(pd.read_csv(tmp_path / "results.csv")) == 5
 
 
 def test_pruned_rows_share_a_baseline(few_digits, tmp_path, monkeypatch):

@@ -61,7 +61,7 @@ def check(killed: Path, whole: Path) -> None:
     logs = [read_log(out / "digits-quick-0").drop(columns="seconds") for out in (killed, whole)]
     pd.testing.assert_frame_equal(*logs, check_exact=True)
     hashes = read(killed, "rows.csv")["weights"]
-    assert hashes.nunique() == len(hashes) == 4
+    assert hashes.nunique() == len(hashes) == 5
     names = [sorted(os.listdir(out / "digits-quick-0")) for out in (killed, whole)]
     assert [name for name in names[0] if not name.startswith(".")] == names[1]
 
