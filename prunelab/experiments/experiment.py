@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -26,7 +25,14 @@ from prunelab.experiments.trainings import Trainings
 from prunelab.export import Exported, export_network, name_beside
 from prunelab.graph import ChannelGraph, trace
 from prunelab.measure import choose_ratios, measure_sensitivity
-from prunelab.models import initialise, load_data_for, load_model
+from prunelab.models import (
+    Weights,
+    fill_network,
+    initialise,
+    load_data_for,
+    load_model,
+    open_weights,
+)
 from prunelab.pruning import PruningPlan, make_plan, measure_cost, prune, total_cost
 from prunelab.utils import processes
 from prunelab.utils.devices import pick_device
@@ -148,12 +154,18 @@ class Experiment:
         claim_folder(self.folder, self.recipe, seed, self.data)
 
     def _load_data(self, source: str | Path | None) -> DataSplits:
-        model, options = self.recipe.model, self.recipe.data.model_dump()
+        name, options = self.recipe.model.name, self.recipe.data.model_dump()
         own = options.pop("source")
         options |= {"device": self.device, "seed": self.seed}
         return processes.rank_zero_first(
-            lambda: load_data_for(model.name, model.weights, source or own, **options)
+            lambda: load_data_for(name, self._start, source or own, **options)
         )
+
+    @cached_property
+    def _start(self) -> Weights | None:
+        """The weights that the recipe begins with."""
+        model = self.recipe.model
+        return None if model.weights is None else open_weights(model.name, model.weights)
 
     @cached_property
     def graph(self) -> ChannelGraph:
@@ -166,12 +178,12 @@ class Experiment:
         With `fine_tune`, it is trained on from the weights.
         """
         if "baseline" not in self._networks:
-            recipe = self.recipe
-            from_weights = recipe.model.weights is not None
-            model = self._fresh(from_weights=from_weights)
-            settings = recipe.fine_tune if from_weights else recipe.baseline
+            recipe, start = self.recipe, self._start
+            settings = recipe.baseline if start is None else recipe.fine_tune
+            model = self._fresh() if start is None else self._fill(start)
             if settings is not None:
-                home = f"{recipe.baseline_from or recipe.name}-{self.seed}"
+                shared = recipe.baseline_from if start is None else None
+                home = f"{shared or recipe.name}-{self.seed}"
                 file = self.out / home / "baseline.safetensors"
                 self._optimizer = self._trainings.train("baseline", model, settings, file)
             self._networks["baseline"] = model.to(self.device)
@@ -377,14 +389,19 @@ class Experiment:
         """`measure_cost` of the unpruned network under the plan."""
         return measure_cost(self.graph, self.plan(), shortcuts=self.recipe.shortcuts)
 
-    def _fresh(self, *, from_weights: bool = False) -> nn.Module:
-        recipe = self.recipe.model
-        start: dict[str, Any] = {}
-        if from_weights:
-            start = {"weights": recipe.weights, "new_head": recipe.new_head}
+    def _fresh(self) -> nn.Module:
+        """The network with fresh weights; with the filters it has where its weights are pruned."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            return load_model(recipe.name, num_classes=self.num_classes, **start)
+            model = load_model(self.recipe.model.name, num_classes=self.num_classes)
+        pruned = self._start and self._start.plan
+        return prune(model, pruned) if pruned else model
+
+    def _fill(self, weights: Weights) -> nn.Module:
+        recipe = self.recipe.model
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)  # of a new last layer
+            return fill_network(recipe.name, self.num_classes, weights, recipe.new_head)
 
     def _trace(self, model: nn.Module) -> ChannelGraph:
         return trace(model, torch.zeros(self.data.image_shape))

@@ -6,13 +6,15 @@ has · loading: `load_model` · pruned: pruned files · together: a network and 
 
 from prunelab.models.cifar import initialise
 from prunelab.models.families import model_names
-from prunelab.models.loading import load_model, open_saved
+from prunelab.models.loading import fill_network, load_model, open_saved
 from prunelab.models.pruned import load_pruned, save_pruned
 from prunelab.models.together import load_data_for, load_model_and_data
-from prunelab.models.weights import describe_network, save_weights
+from prunelab.models.weights import Weights, describe_network, open_weights, save_weights
 
 __all__ = [
+    "Weights",
     "describe_network",
+    "fill_network",
     "initialise",
     "load_data_for",
     "load_model",
@@ -20,6 +22,7 @@ __all__ = [
     "load_pruned",
     "model_names",
     "open_saved",
+    "open_weights",
     "save_pruned",
     "save_weights",
 ]

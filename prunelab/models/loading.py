@@ -67,7 +67,7 @@ def fill_network(name: str, num_classes: int, weights: Weights, new_head: bool) 
     known = (weights.architecture or {}).get("num_classes")
     if known not in (None, num_classes) and not new_head:
         raise ValueError(_say_classes(weights.source, known, num_classes))
-    with torch.random.fork_rng(devices=[], enabled=not new_head):  # a fresh head is drawn
+    with torch.random.fork_rng(devices=[], enabled=not new_head):  # a fresh last layer is drawn
         model = build_network(name, num_classes, weights.choice)
     if weights.plan is not None:
         model = prune(model, weights.plan)

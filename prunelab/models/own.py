@@ -30,7 +30,7 @@ def build_own(name: str, num_classes: int) -> nn.Module:
     """The network that the user's function gives; ValueError says what is wrong with it."""
     with _importing_from(Path.cwd()):
         model = _call(name, _find_function(name), num_classes)
-    _trust(name, Path.cwd())
+    _trust(name, _find_folder(name))
     return model
 
 
@@ -76,6 +76,14 @@ def _find_function(name: str) -> Callable[..., Any]:
             f"Known: {', '.join(known)}"
         )
     return found
+
+
+def _find_folder(name: str) -> Path:
+    """The folder that the module of a function was imported from."""
+    home = name.partition(":")[0]
+    file = Path(sys.modules[home].__file__ or Path.cwd() / "built in").resolve()
+    above = home.count(".") + (file.name == "__init__.py")
+    return file.parents[above]
 
 
 def _call(name: str, function: Callable[..., Any], num_classes: int) -> nn.Module:

@@ -64,7 +64,7 @@ def load_model_and_data(
 
 def load_data_for(
     name: str,
-    weights: Weights | str | Path | None,
+    weights: Weights | None,
     source: str | Path,
     *,
     normalization: Any = None,
@@ -73,8 +73,6 @@ def load_data_for(
     **how: Any,
 ) -> DataSplits:
     """`load_data`, with the normalisation and the size that a network and its weights expect."""
-    if isinstance(weights, str | Path):
-        weights = open_weights(name, weights)
     expected = weights.preprocessing if weights else known_preprocessing(name)
     source, origin = check_source(source), weights.source if weights else name
     if not image_size:

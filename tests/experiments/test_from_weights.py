@@ -161,3 +161,21 @@ def check_without_torch(path, pictures, accuracy):
             (logits,) = session.run(None, {"images": pixels[None]})
             right.append(logits.argmax() == kind)
     assert abs(np.mean(right) - accuracy) < 0.15
+
+
+def test_a_run_that_begins_with_a_pruned_network(few_digits, tmp_path):
+    first = run(few_digits, tmp_path, *FROM_OURS)
+    first.retrained()
+    pruned = first.folder / "pruned.safetensors"
+    changes = [f"model.weights={pruned}", "retrain.epochs=1", "sensitivity=[]", "scratch=E"]
+    again = run(few_digits, tmp_path / "again", *changes, "baseline.epochs=1")
+    again.retrained()
+    again.scratch()
+    rows = again.report().set_index("kind")
+    before = first.report().set_index("kind")
+    assert rows.loc["baseline", "flops"] == before.loc["retrained", "flops"]
+    assert rows.loc["retrained", "flops"] < rows.loc["baseline", "flops"]
+    assert rows.loc["scratch-E", "flops"] == rows.loc["retrained", "flops"]
+    small = again.retrained().layer1[0].conv1
+    assert small.out_channels == 7  # of 16, 11 were left, and 30 % of these went
+    assert again.scratch().layer1[0].conv1.out_channels == small.out_channels
