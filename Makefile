@@ -41,7 +41,7 @@ test: $(READY) lint docs ## run every check: lint, types, links, tests, notebook
 
 nbval: $(READY) ## run every notebook, two at a time, and compare what carries the lesson; all outputs of two
 	@export PRUNELAB_RUNS=$$(mktemp -d) OMP_NUM_THREADS=1; \
-	for path in notebooks/replay.ipynb $(filter-out notebooks/replay.ipynb,$(sort $(wildcard notebooks/*.ipynb))); do case $$path in $(STRICT)) echo "--nbval $$path";; *) echo "--nbval-lax $$path";; esac; done \
+	for path in notebooks/replay.ipynb $(filter-out notebooks/replay.ipynb,$(sort $(wildcard notebooks/*.ipynb notebooks/still/*.ipynb))); do case $$path in $(STRICT)) echo "--nbval $$path";; *) echo "--nbval-lax $$path";; esac; done \
 	  | xargs -P 2 -L 1 $(BIN)/python -m pytest -q --nbval-current-env
 
 fuzz: $(READY) ## prune N=10000 random networks and hold each against the oracle
@@ -76,7 +76,7 @@ format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 notebooks: $(READY) ## run every notebook again and store its outputs, cleaned
-	$(BIN)/python -m prunelab.experiments.refresh notebooks/*.ipynb
+	$(BIN)/python -m prunelab.experiments.refresh notebooks/*.ipynb notebooks/still/*.ipynb
 
 lock: $(READY) ## pin the environment anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev -o binder/requirements.txt --generate-hashes \

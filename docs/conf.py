@@ -32,8 +32,12 @@ include_patterns = [
     "docs/*.md",
     "data/*.md",
     "notebooks/*.ipynb",
+    "notebooks/still/*.ipynb",
 ]
-notebooks = sorted(path.stem for path in Path(__file__).parents[1].glob("notebooks/*.ipynb"))
+ROOT = Path(__file__).parents[1]
+notebooks = sorted(
+    str(path.relative_to(ROOT).with_suffix("")) for path in (ROOT / "notebooks").rglob("*.ipynb")
+)
 
 nb_execution_mode = "off"  # what `make notebooks` stored is shown
 myst_heading_anchors = 3
@@ -65,7 +69,7 @@ def add_contents(app: Sphinx, page: str, source: list[str]) -> None:
     if page == root_doc:
         for caption, pages in (
             ("Guides", [f"docs/{name}" for name in GUIDES]),
-            ("Notebooks", [f"notebooks/{name}" for name in notebooks]),
+            ("Notebooks", notebooks),
             ("Reference", REFERENCE),
         ):
             source[0] += CONTENTS.format(caption=caption, pages="\n".join(pages))

@@ -145,7 +145,7 @@ def test_every_public_name_is_there():
 
 def test_what_notebooks_and_docs_import_is_public():
     """`prunelab`, its charts and its lab are all that a notebook or a page needs."""
-    pages = [*(ROOT / "notebooks").glob("*.ipynb"), *ROOT.glob("*.md"), *(ROOT / "docs").glob("*")]
+    pages = [*(ROOT / "notebooks").rglob("*.ipynb"), *ROOT.glob("*.md"), *(ROOT / "docs").glob("*")]
     for page in pages:
         text = page.read_text(encoding="utf-8") if page.is_file() else ""
         found = set(re.findall(r"^[ \"]*(?:from|import) (prunelab[\w.]*)", text, re.MULTILINE))

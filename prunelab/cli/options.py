@@ -29,3 +29,6 @@ Changes = Annotated[
 To = Annotated[
     str, typer.Option(help="what the small network is written as: onnx, torch.export, state_dict")
 ]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="wait where another process works in the run's folder")
+]

@@ -18,6 +18,7 @@ from prunelab.cli.options import (
     Out,
     Seed,
     To,
+    Wait,
     Weights,
 )
 from prunelab.utils.paths import runs_dir
@@ -55,6 +56,7 @@ def prune(
     seed: Seed = 0,
     out: Out = "",
     changes: Changes = None,
+    wait: Wait = False,
 ) -> None:
     """Prune a trained network for your data: sensitivity, ratios, retraining, report and export.
 
@@ -95,5 +97,7 @@ def prune(
         if not known:
             path.unlink()
         raise
-    replay.run(str(path), changes=changes, device=device, seed=seed, out=str(runs), to=to)
+    replay.run(
+        str(path), changes=changes, device=device, seed=seed, out=str(runs), to=to, wait=wait
+    )
     print(f"The recipe is {path}; prunelab replay {path} does the same")

@@ -17,9 +17,12 @@ from prunelab.cli.options import (
     Normalization,
     Out,
     Seed,
+    Wait,
     Weights,
 )
+from prunelab.utils.ownership import owning
 from prunelab.utils.paths import runs_dir
+from prunelab.utils.stopping import Terminated
 
 if TYPE_CHECKING:
     from prunelab.experiments import Recipe
@@ -41,6 +44,7 @@ def replay(
     to: Annotated[
         str, typer.Option(help="also write the small network as onnx, torch.export or state_dict")
     ] = "",
+    wait: Wait = False,
 ) -> None:
     """Run a recipe by papermill; run again, it resumes, and does nothing twice.
 
@@ -51,7 +55,17 @@ def replay(
     """
     given: dict[str, Any] = {"weights": weights, "normalization": normalization}
     given |= {"image_size": image_size, "label": label}
-    run(recipe, data=data, changes=changes, device=device, seed=seed, out=out, to=to, **given)
+    run(
+        recipe,
+        data=data,
+        changes=changes,
+        device=device,
+        seed=seed,
+        out=out,
+        to=to,
+        wait=wait,
+        **given,
+    )
 
 
 def run(
@@ -63,11 +77,12 @@ def run(
     seed: int = 0,
     out: str = "",
     to: str = "",
+    wait: bool = False,
     **given: Any,
 ) -> None:
     """Run the replay notebook on a recipe; given: settings of its model and data."""
     from prunelab.data import check_source
-    from prunelab.experiments import change_recipe, load_recipe, run_notebook
+    from prunelab.experiments import Finished, change_recipe, load_recipe, run_notebook
     from prunelab.export import check_format
     from prunelab.utils import processes
     from prunelab.utils.devices import pick_device
@@ -84,6 +99,10 @@ def run(
     if processes.started_by_torchrun():
         _replay_together(loaded, source, device, seed, runs)
         return
+    finished = Finished(folder, loaded, seed, source, to)
+    if finished.is_so():
+        print(f"{loaded.title}: finished before, in {folder}\n\n{finished.table()}")
+        return
     parameters = {
         "recipe": recipe,
         "data": source,
@@ -95,13 +114,15 @@ def run(
         "to": to,
     }
     try:
-        run_notebook("replay", folder / "replay.ipynb", parameters)
-    except KeyboardInterrupt:
+        with owning(folder, wait=wait):
+            run_notebook("replay", folder / "replay.ipynb", parameters)
+    except KeyboardInterrupt as error:
         print(
-            f"\nStopped. {folder} keeps every finished epoch; the same command goes on from there.",
+            f"\nStopped. {folder} keeps where it was; the same command goes on from there.",
             file=sys.stderr,
         )
-        raise typer.Exit(130) from None
+        raise typer.Exit(143 if isinstance(error, Terminated) else 130) from None
+    finished.note()
     print(f"\nThe executed notebook is {folder / 'replay.ipynb'}")
 
 

@@ -15,10 +15,12 @@ from prunelab.experiments.results import (
     read_paper,
     read_rows,
 )
+from prunelab.experiments.run_folder import Finished
 from prunelab.experiments.timing import time_recipes
 
 __all__ = [
     "Experiment",
+    "Finished",
     "Recipe",
     "change_recipe",
     "check_parameters",

@@ -18,7 +18,8 @@ from torch.optim import SGD
 from prunelab.data import DataSplits
 from prunelab.experiments.log import read_log
 from prunelab.experiments.recipe import PruneRecipe, Recipe, change_recipe, load_recipe
-from prunelab.experiments.rows import count_by_class, report_rows, summarise
+from prunelab.experiments.results import summarise
+from prunelab.experiments.rows import count_by_class, report_rows
 from prunelab.experiments.run_folder import claim_folder, list_files
 from prunelab.experiments.steps import carry_momentum, plan_by_recipe, plan_of, prune_in_steps
 from prunelab.experiments.trainings import Trainings
@@ -90,6 +91,8 @@ class Experiment:
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ….
         seed: of weights, batches and the validation split.
         out: where run folders go; None: `data/runs`.
+        wait: whether to wait where another process works in this run's folder; else that is an
+            error, which says who.
         changes: settings to change in a recipe of a name or file, as in `load_recipe`.
         weights: in place of the recipe's.
         normalization: likewise.
@@ -105,6 +108,7 @@ class Experiment:
         ValueError: an unknown recipe, layer or device, other classes than the data's, or a folder
             of another run; all before anything is trained.
         FileNotFoundError: there is no such data.
+        OSError: at the first work, that another process works in the folder.
 
     Example:
         >>> run = Experiment("digits-quick", device="cpu")
@@ -120,6 +124,7 @@ class Experiment:
         device: str = "auto",
         seed: int = 0,
         out: str | Path | None = None,
+        wait: bool = False,
         changes: Iterable[str] = (),
         weights: str | Path | None = None,
         normalization: str | None = None,
@@ -143,7 +148,7 @@ class Experiment:
                 f"{self.data.name} has {classes}; set model.num_classes={classes}, or give other "
                 "data"
             )
-        self._trainings = Trainings(self.folder, self.data, self.device, seed)
+        self._trainings = Trainings(self.folder, self.data, self.device, seed, wait)
         self._networks: dict[str, nn.Module] = {}
         self._optimizer: SGD | None = None  # of the baseline's training
         # a wrong layer is said before anything is trained

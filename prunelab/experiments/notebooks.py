@@ -2,12 +2,18 @@
 
 import ast
 import os
+import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from prunelab.utils.checks import check_choice
 from prunelab.utils.paths import find_notebook
+from prunelab.utils.stopping import noting_stops
 
 # a kernel warns at every start that it talks over local TCP
 QUIET = ["--IPKernelApp.log_level=ERROR"]
@@ -47,26 +53,43 @@ def run_notebook(name: str, output: str | Path, parameters: dict[str, Any]) -> N
     """Run a notebook of prunelab by papermill, with its prints on standard output.
 
     A ValueError carries the error of the cell that failed; `output` then holds the notebook up to
-    there.
+    there. SIGINT and SIGTERM interrupt the cell that runs, which may save where it is; what comes
+    back is a KeyboardInterrupt, or Terminated.
     """
-    import papermill
     from papermill.exceptions import PapermillExecutionError
 
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # a debugger's warning in every kernel's log
-    try:
-        papermill.execute_notebook(
-            str(find_notebook(name)),
-            str(output),
-            parameters,
-            kernel_name="python3",
-            extra_arguments=QUIET,
-            progress_bar=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-            store_widget_state=False,
-        )
-    except PapermillExecutionError as error:
-        raise ValueError(
-            f"{error.ename}: {error.evalue} (the notebook up to there is {output})"
-        ) from None
+    # in a thread, where no one but us handles signals
+    with noting_stops(_interrupt_kernels) as stops, ThreadPoolExecutor(1) as thread:
+        running = thread.submit(_run, find_notebook(name), Path(output), parameters)
+        try:
+            running.result()
+        except PapermillExecutionError as error:
+            stops.obey()
+            raise ValueError(
+                f"{error.ename}: {error.evalue} (the notebook up to there is {output})"
+            ) from None
+
+
+def _run(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
+    import papermill
+
+    papermill.execute_notebook(
+        str(notebook),
+        str(output),
+        parameters,
+        kernel_name="python3",
+        extra_arguments=QUIET,
+        progress_bar=False,
+        stdout_file=sys.stdout,
+        stderr_file=sys.stderr,
+        store_widget_state=False,
+    )
+
+
+def _interrupt_kernels() -> None:
+    """The kernels that this process started: a terminal's Ctrl-C does not reach them."""
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            child.send_signal(signal.SIGINT)

@@ -9,6 +9,8 @@ from prunelab.utils.paths import find_shipped
 from prunelab.utils.tensors import write_whole
 
 PUBLISHED = "data/results/replays.csv"
+# networks in the order of a report
+KINDS = ("baseline", "pruned", "retrained", "continued", "scratch-E", "scratch-B")
 KEY = ["recipe", "kind", "dataset", "seed", "device"]
 
 
@@ -40,6 +42,27 @@ def read_rows(*paths: str | Path) -> pd.DataFrame:
         return pd.DataFrame(columns=[*KEY, "weights", "test_accuracy", "flops", "params"])
     together = pd.concat(frames, ignore_index=True).drop_duplicates(KEY, keep="last")
     return together.reset_index(drop=True)
+
+
+def sort_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """A run's rows in the order of a report."""
+    return rows.sort_values("kind", key=lambda kinds: kinds.map(KINDS.index), ignore_index=True)
+
+
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows for reading: percent, millions and milliseconds."""
+    rows = rows.set_index("kind")
+    table = {
+        "test accuracy %": 100 * rows["test_accuracy"],
+        "best %": 100 * rows["test_accuracy_best"],
+        "validation %": 100 * rows["val_accuracy"],
+        "multiply-adds (M)": rows["flops"] / 1e6,
+        "removed %": 100 * rows["flops_removed"],
+        "parameters (M)": rows["params"] / 1e6,
+        f"ms for {rows['latency_batch'].iloc[0]} images": rows["latency_ms"],
+        "epochs": rows["epochs"],
+    }
+    return pd.DataFrame(table).round(2)
 
 
 def read_paper() -> pd.DataFrame:

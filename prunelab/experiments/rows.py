@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from prunelab.experiments.recipe import Recipe
-from prunelab.experiments.results import gather_rows, read_rows
+from prunelab.experiments.results import KINDS, gather_rows, read_rows, sort_rows
 from prunelab.experiments.trainings import Trainings
 from prunelab.graph import ChannelGraph
 from prunelab.measure import measure_latency
@@ -18,8 +18,6 @@ from prunelab.training import count_classes, evaluate, predict
 from prunelab.utils import processes
 from prunelab.utils.tensors import hash_tensors, write_whole
 
-# in the order of a report
-KINDS = ("baseline", "pruned", "retrained", "continued", "scratch-E", "scratch-B")
 WHOLE = ("baseline", "continued")  # that lose no filters
 
 
@@ -42,11 +40,12 @@ def report_rows(
     )
     known = set(zip(before["kind"], before["weights"], strict=True))
     if not set(hashes.items()) <= known:
+        trainings.own()
         gather_rows(_measure_networks(models, hashes, recipe, graph, trainings), path)
     rows = processes.broadcast(lambda: read_rows(path))
     gather_rows(rows, out / "results.csv")
     rows = rows[rows["kind"].isin(models)]
-    return rows.sort_values("kind", key=lambda kinds: kinds.map(KINDS.index), ignore_index=True)
+    return sort_rows(rows)
 
 
 def _measure_networks(
@@ -131,19 +130,3 @@ def count_by_class(networks: Mapping[str, nn.Module], trainings: Trainings) -> p
         write_whole(path, known.to_csv(index=False))
         known = pd.read_csv(path)
     return known[known["network"].isin(models)].reset_index(drop=True)
-
-
-def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows for reading: percent, millions and milliseconds."""
-    rows = rows.set_index("kind")
-    table = {
-        "test accuracy %": 100 * rows["test_accuracy"],
-        "best %": 100 * rows["test_accuracy_best"],
-        "validation %": 100 * rows["val_accuracy"],
-        "multiply-adds (M)": rows["flops"] / 1e6,
-        "removed %": 100 * rows["flops_removed"],
-        "parameters (M)": rows["params"] / 1e6,
-        f"ms for {rows['latency_batch'].iloc[0]} images": rows["latency_ms"],
-        "epochs": rows["epochs"],
-    }
-    return pd.DataFrame(table).round(2)

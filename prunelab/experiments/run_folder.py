@@ -6,8 +6,9 @@ from typing import Any
 
 from prunelab.data import DataSplits
 from prunelab.experiments.recipe import Recipe, check_recipe, dump_recipe
+from prunelab.experiments.results import read_rows, sort_rows, summarise
 from prunelab.utils import processes
-from prunelab.utils.tensors import write_whole
+from prunelab.utils.tensors import hash_text, write_whole
 
 FILES = {
     "rows.csv": "a row for each network",
@@ -73,3 +74,45 @@ def _differences(before: Any, now: Any, where: str = "") -> list[str]:
         place = f"{where}.{key}".strip(".")
         found += _differences(before.get(key), now.get(key), place)
     return found
+
+
+class Finished:
+    """Whether a replay was run to its end, of just this recipe on just these files.
+
+    It is noted in `finished.json`, so that one called again needs no kernel to know it.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe, seed: int, source: str, to: str) -> None:
+        self.folder = folder
+        self._about = {
+            "recipe": _comparable(recipe) | {"continued": recipe.continued},
+            "seed": seed,
+            "data": _sign(source),
+            "to": to,
+        }
+
+    def is_so(self) -> bool:
+        """Whether it was, and its rows are there."""
+        path = self.folder / "finished.json"
+        if not path.exists() or not (self.folder / "rows.csv").exists():
+            return False
+        return bool(json.loads(path.read_text(encoding="utf-8")) == self._about)
+
+    def note(self) -> None:
+        """It is, now."""
+        write_whole(self.folder / "finished.json", json.dumps(self._about, indent=1))
+
+    def table(self) -> str:
+        """Its rows for reading, and its files."""
+        rows = sort_rows(read_rows(self.folder / "rows.csv"))
+        files = (f"{path}: {what}" for path, what in list_files(self.folder).items())
+        return f"{summarise(rows).to_string()}\n\n" + "\n".join(files)
+
+
+def _sign(source: str) -> str:
+    """A digest of a data set's files, by their names, sizes and times; a name is its own."""
+    path = Path(source)
+    files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []
+    stats = ((str(file), file.stat()) for file in files)
+    seen = "\n".join(f"{name} {found.st_size} {found.st_mtime_ns}" for name, found in stats)
+    return f"{source} {hash_text(seen)}" if seen else source

@@ -1,5 +1,7 @@
 """The trainings of a run: each with its checkpoint and log, and all their epochs."""
 
+import weakref
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,9 @@ from prunelab.data import DataSplits
 from prunelab.experiments.log import append_line, find_unlogged
 from prunelab.models import save_pruned
 from prunelab.pruning import PruningPlan
-from prunelab.training import TrainSettings, make_optimizer, train
+from prunelab.training import TrainSettings, count_epochs, make_optimizer, train
+from prunelab.utils import processes
+from prunelab.utils.ownership import own, owning
 from prunelab.utils.tensors import write_whole
 
 SEED_STEP = 1_000_003  # between the seeds of a schedule's trainings: shuffles and crops of its own
@@ -23,8 +27,11 @@ SEED_STEP = 1_000_003  # between the seeds of a schedule's trainings: shuffles a
 class Trainings:
     """Trains the networks of a run, and keeps every epoch in its folder."""
 
-    def __init__(self, folder: Path, data: DataSplits, device: torch.device, seed: int) -> None:
-        self.folder, self.data, self.device, self.seed = folder, data, device, seed
+    def __init__(
+        self, folder: Path, data: DataSplits, device: torch.device, seed: int, wait: bool = False
+    ) -> None:
+        self.folder, self.data, self.device, self.seed, self.wait = folder, data, device, seed, wait
+        self._owned = False
         self._histories: list[tuple[str, pd.DataFrame]] = []
 
     def train(
@@ -41,6 +48,27 @@ class Trainings:
 
         kind: of the network, as in the rows of a report. step: of a schedule, from 1; 0 without.
         """
+        with self._own_place(checkpoint, settings.epochs):
+            return self._train(kind, model, settings, checkpoint, optimizer, step)
+
+    def _own_place(self, checkpoint: Path, epochs: int) -> AbstractContextManager[None]:
+        """Own what is written: nothing of a training that is done and only read."""
+        if processes.rank() or count_epochs(checkpoint) >= epochs:
+            return nullcontext()
+        if checkpoint.parent != self.folder:  # a baseline that is shared: one trains, others wait
+            return owning(checkpoint.parent, wait=True)
+        self.own()
+        return nullcontext()
+
+    def _train(
+        self,
+        kind: str,
+        model: nn.Module,
+        settings: TrainSettings,
+        checkpoint: Path,
+        optimizer: SGD | None,
+        step: int,
+    ) -> SGD:
         print(f"{kind}: {settings.epochs} epochs on {self.data.name} ({self.device})", flush=True)
         log = partial(append_line, self.folder / "log.jsonl", {"kind": kind, "step": step})
         settings = replace(settings, seed=self.seed + SEED_STEP * step)
@@ -60,6 +88,12 @@ class Trainings:
         self._histories.append((kind, history.assign(kind=kind, step=step)))
         write_whole(self.folder / "history.csv", self.history().to_csv(index=False))
         return optimizer
+
+    def own(self) -> None:
+        """Own the run's folder, from the first work in it until the run is no more."""
+        if not self._owned and not processes.rank():
+            weakref.finalize(self, own(self.folder, wait=self.wait))
+            self._owned = True
 
     def save(self, name: str, model: nn.Module, recipe: str, kind: str) -> None:
         """Save a pruned network in the run's folder, with where it comes from."""

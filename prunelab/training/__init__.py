@@ -8,6 +8,7 @@ from prunelab.training.evaluation import Metrics, check_outputs, compare_network
 from prunelab.training.loop import make_optimizer, train
 from prunelab.training.predictions import count_classes, count_confusions, find_flips, predict
 from prunelab.training.settings import FINE_TUNING, RETRAINING, TrainSettings
+from prunelab.training.state import count_epochs
 
 __all__ = [
     "FINE_TUNING",
@@ -18,6 +19,7 @@ __all__ = [
     "compare_networks",
     "count_classes",
     "count_confusions",
+    "count_epochs",
     "evaluate",
     "find_flips",
     "make_optimizer",

@@ -22,6 +22,7 @@ from prunelab.utils import processes
 from prunelab.utils.checks import check_whole
 from prunelab.utils.devices import random_state, set_random_state
 from prunelab.utils.progress import track
+from prunelab.utils.stopping import Stops, noting_stops
 from prunelab.utils.tensors import load_tensors
 
 LONG = 20  # epochs that are worth a compilation on a GPU
@@ -81,8 +82,8 @@ def train(
         progress: show a bar, and print a line for each epoch.
         on_epoch: called with each new row.
         on_batch: called with (images done, images in all epochs) after each batch. What it or
-            `on_epoch` raises stops the training. At a KeyboardInterrupt all is saved up to that
-            batch, and it then says what was kept.
+            `on_epoch` raises stops the training. At a KeyboardInterrupt (SIGINT or SIGTERM, in one
+            process) all is saved up to that batch, and it then says what was kept.
 
     Returns:
         A row for each epoch; columns epoch (from 1), lr, train_loss, train_accuracy, val_loss,
@@ -114,12 +115,16 @@ def train(
             at.write(path)
 
     try:
-        with processes.distributed(model) as forward:
+        # several processes would have to stop at the same batch
+        alone = processes.world_size() == 1
+        with processes.distributed(model) as forward, noting_stops(able=alone) as stops:
             if _compiles(settings, data.device):
                 torch.compiler.reset()  # after some networks in one process, torch compiles no more
                 forward = torch.compile(forward, dynamic=False)  # type: ignore[assignment]
             while len(at.rows) < settings.epochs and not _is_stale(at.rows, settings.patience):
-                _train_epoch(at, forward, data, settings, progress, on_batch, save, save_every)
+                _train_epoch(
+                    at, forward, data, settings, progress, on_batch, save, save_every, stops
+                )
                 if settings.patience is not None and _best(at.rows) == len(at.rows) - 1:
                     at.best = {name: t.clone() for name, t in model.state_dict().items()}
                 save()
@@ -127,12 +132,12 @@ def train(
                     print(_format_epoch(at.rows[-1], settings.epochs), flush=True)
                 if on_epoch:
                     on_epoch(at.rows[-1])
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         kept = "nothing was saved"
         if path is not None and path.exists():
             kept = f"{path} holds what was saved last; the same call goes on from there"
         done = f"{len(at.rows)} of {settings.epochs} epochs"
-        raise KeyboardInterrupt(f"stopped after {done}; {kept}") from None
+        raise type(error)(f"stopped after {done}; {kept}") from None
     if at.best:
         load_tensors(model, at.best)
         optimizer.state.clear()  # its momentum was that of the last epoch
@@ -152,6 +157,7 @@ def _train_epoch(
     on_batch: Callable[[int, int], None] | None,
     save: Callable[[], None],
     save_every: int,
+    stops: Stops,
 ) -> None:
     """One epoch, from where it is; its row is added to those of the training."""
     device, epoch = data.device, len(at.rows)
@@ -190,19 +196,30 @@ def _train_epoch(
             if part.batches % save_every == 0:
                 at.random = random_state(device)
                 save()
-            if on_batch:
-                try:
+            try:
+                if on_batch:
                     on_batch(epoch * len(data.train) + part.seen, settings.epochs * len(data.train))
-                except KeyboardInterrupt:  # between two batches: all is in step
-                    at.random = random_state(device)
-                    save()
-                    raise
-    row = _finish_epoch(at.model, data, settings, part, epoch)
+                stops.obey()
+            except KeyboardInterrupt:  # between two batches: all is in step
+                at.random = random_state(device)
+                save()
+                raise
+        at.random = random_state(device)
+    try:
+        row = _finish_epoch(at.model, data, settings, part, epoch, stops)
+    except KeyboardInterrupt:  # its batches are done
+        save()
+        raise
     at.rows, at.part, at.random = [*at.rows, row], None, None
 
 
 def _finish_epoch(
-    model: nn.Module, data: DataSplits, settings: TrainSettings, part: PartialEpoch, epoch: int
+    model: nn.Module,
+    data: DataSplits,
+    settings: TrainSettings,
+    part: PartialEpoch,
+    epoch: int,
+    stops: Stops,
 ) -> dict[str, Any]:
     """The row of an epoch whose batches are done: the network is evaluated."""
     mean_loss = float(processes.all_reduce(part.loss)) / part.seen
@@ -218,7 +235,9 @@ def _finish_epoch(
         "train_accuracy": int(processes.all_reduce(part.correct)) / part.seen,
     }
     for name, split in (("val", data.val), ("test", data.test)):
-        found = evaluate(model, split, precision=settings.precision)
+        found = evaluate(
+            model, split, precision=settings.precision, on_batch=lambda *_: stops.obey()
+        )
         row |= {f"{name}_loss": found.loss, f"{name}_accuracy": found.accuracy}
     return row | {"seconds": round(part.spent(), 2)}
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from prunelab.models import describe_network
 from prunelab.utils import processes
-from prunelab.utils.tensors import load_tensors, read_tensors, write_tensors
+from prunelab.utils.tensors import load_tensors, peek_header, read_tensors, write_tensors
 
 
 @dataclass
@@ -114,3 +114,8 @@ class TrainingState:
                 f"{path} was made with other settings: {'; '.join(odd)}. Keep it and name another "
                 "folder, or move it away"
             )
+
+
+def count_epochs(checkpoint: Path) -> int:
+    """How many epochs a checkpoint has behind it; 0 where there is none."""
+    return len(peek_header(checkpoint).get("rows", []))

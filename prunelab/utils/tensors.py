@@ -203,3 +203,13 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor], *, strict: boo
 def read_header(path: str | Path) -> dict[str, Any]:
     """What was written beside the tensors: of `save_pruned`, `plan`, `architecture` and `info`."""
     return read_tensors(path)[1]
+
+
+def peek_header(path: str | Path) -> dict[str, Any]:
+    """What a file of ours says, without its tensors and unchecked; nothing of any other file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            return json.loads(about["header"]) if about.get("format") == FORMAT else {}
+    except (SafetensorError, OSError, ValueError, KeyError):
+        return {}

@@ -47,7 +47,7 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
     """The address and the token of a server on a copy of the notebooks and the checkpoints."""
     root, state = tmp_path_factory.mktemp("root"), tmp_path_factory.mktemp("state")
     (root / "notebooks").mkdir()
-    for path in (REPOSITORY / "notebooks").glob("*.ipynb"):
+    for path in (REPOSITORY / "notebooks").rglob("*.ipynb"):
         notebook = nbformat.read(path, as_version=4)
         for cell in notebook.cells:  # nothing stored may be taken for something run
             if cell.cell_type == "code":

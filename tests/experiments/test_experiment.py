@@ -21,7 +21,10 @@ from prunelab import (
     save_weights,
     train,
 )
+from prunelab.experiments import Finished
 from prunelab.experiments.log import append_line
+from prunelab.utils.ownership import Held, own, owning
+from prunelab.utils.tensors import peek_header
 
 TRAIN_EPOCH = "prunelab.training.loop._train_epoch"
 SHORT = ["baseline.epochs=2", "retrain.epochs=1"]
@@ -236,15 +239,20 @@ def test_command_line_replays_by_papermill_and_resumes(folder, tmp_path):
     assert ["injected-parameters"] in tags
     rows = pd.read_csv(tmp_path / "o" / "results.csv")
     again = subprocess.run(command(*arguments), capture_output=True, text=True, cwd=tmp_path)
-    assert "2 of 2 epochs were done before" in again.stdout
+    assert "ResNet-20 on digits: finished before, in" in again.stdout
+    assert first.stdout.split("\n\n")[-2] in again.stdout  # its files; the table is above
     assert pd.read_csv(tmp_path / "o" / "results.csv").equals(rows)
+    (folder / "train" / "cats" / "0.png").touch()  # perhaps another picture: looked at again
+    more = Finished(tmp_path / "o" / "digits-quick-0", load_recipe("digits-quick"), 0, "digits", "")
+    assert not more.is_so()
     report = command("report", "--out", str(tmp_path / "o"))
     printed = subprocess.run(report, capture_output=True, text=True)
     assert "digits-quick" in printed.stdout
     assert "paper's error %" in printed.stdout
 
 
-def test_interrupted_command_line_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_command_line_says_how_to_go_on(tmp_path, number, code):
     process = subprocess.Popen(
         command("replay", "digits-quick", "--out", str(tmp_path), "--device", "cpu"),
         stdout=subprocess.PIPE,
@@ -257,10 +265,16 @@ def test_interrupted_command_line_says_how_to_go_on(tmp_path):
     deadline = time.monotonic() + 90
     while not checkpoint.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(2)
+    folder = tmp_path / "digits-quick-0"
+    with pytest.raises(Held, match=f"in use by process {process.pid}"):
+        own(folder)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "keeps every finished epoch; the same command goes on from there" in errors
+    assert process.returncode == code
+    assert "keeps where it was; the same command goes on from there" in errors
+    assert "part" in peek_header(checkpoint)  # within an epoch
+    with owning(folder):
+        pass
 
 
 @pytest.mark.parametrize(

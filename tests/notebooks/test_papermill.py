@@ -26,6 +26,7 @@ SHORT: dict[str, dict] = {
     "04_across_layers": {"ratio": 0.3},
     "05_retraining": {"rates": [0.01], "scratch_epochs": 1, "layers": ["conv_2"], "batch_size": 4},
     "06_which_criterion": {"ratios": [0.3, 0.5], "criteria": ["l1", "var_l2"], "images": 0},
+    "08_into_use": {"retrain_epochs": 1},
 }
 ALONE = ("04_across_layers",)  # it looks at no images
 WHOLE = {"07_what_time_it_saves", "lab_views", "report"}  # which `make nbval` runs as they are
@@ -66,4 +67,7 @@ def test_it_runs_headless(executed, name):
 
 
 def test_every_teaching_notebook_is_here():
-    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} - {"lab", "replay"} == {*SHORT, *WHOLE}
+    assert {path.stem for path in NOTEBOOKS.rglob("*.ipynb")} - {"lab", "replay"} == {
+        *SHORT,
+        *WHOLE,
+    }

@@ -1,0 +1,70 @@
+"""A signal is obeyed between two batches, where nothing is lost."""
+
+import os
+import signal
+
+import pytest
+import torch
+from small import shake
+
+from prunelab import TrainSettings, load_model, train
+from prunelab.utils.stopping import Terminated, noting_stops
+
+SETTINGS = TrainSettings(epochs=2, lr=0.02, batch_size=64, milestones=())
+
+
+@pytest.fixture(scope="module")
+def whole(few_digits):
+    """A training that was left alone: its network and its epochs."""
+    torch.manual_seed(0)
+    model = shake(load_model("resnet20"))
+    return model, train(model, few_digits, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("batch", "number", "error"),  # within an epoch, at its end, in the next one
+    [
+        (2, signal.SIGINT, KeyboardInterrupt),
+        (4, signal.SIGTERM, Terminated),
+        (6, signal.SIGTERM, Terminated),
+    ],
+)
+def test_a_signal_loses_nothing(few_digits, make_model, tmp_path, whole, batch, number, error):
+    expected, history = whole
+    seen = []
+
+    def ask(done, total):
+        seen.append(done)
+        if len(seen) == batch:
+            os.kill(os.getpid(), number)
+
+    path, model = tmp_path / "t.safetensors", make_model("resnet20")
+    with pytest.raises(error, match="holds what was saved last"):
+        train(model, few_digits, SETTINGS, checkpoint=path, on_batch=ask)
+    assert len(seen) == batch
+    again = make_model("resnet20")
+    rest = train(again, few_digits, SETTINGS, checkpoint=path, on_batch=ask)
+    assert len(seen) == 8  # of 4 batches in 2 epochs, each was done once
+    names = ["train_loss", "val_loss", "test_loss"]
+    assert rest[names].equals(history[names])
+    own, left_alone = again.state_dict(), expected.state_dict()
+    assert all(torch.equal(own[name], left_alone[name]) for name in own)
+
+
+def test_asked_twice_one_stops_at_once():
+    with noting_stops() as stops:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stops.asked == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_was_ignored_still_is():
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with noting_stops() as stops:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stops.asked is None
+    finally:
+        signal.signal(signal.SIGTERM, before)
