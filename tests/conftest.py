@@ -9,11 +9,18 @@ from small import few, make_folder, shake
 from torch import nn
 
 from prunelab import DataSplits, load_data, load_model
+from prunelab.experiments import rows
 
 
 @pytest.fixture(autouse=True)
 def runs_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRUNELAB_RUNS", str(tmp_path / "runs"))
+
+
+@pytest.fixture(autouse=True)
+def brief_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a report's times are is not looked at."""
+    monkeypatch.setattr(rows, "TURNS", 1)
 
 
 @pytest.fixture(scope="session")

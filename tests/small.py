@@ -13,6 +13,15 @@ from prunelab.data.batches import Split
 QUICK = TrainSettings(epochs=3, lr=0.02, batch_size=64, milestones=(0.67,))
 
 
+def tiny_network() -> nn.Module:
+    """A network that learns digits in a tenth of a ResNet-20's time."""
+    layers: list[nn.Module] = []
+    for n_in, n_out in ((3, 8), (8, 16), (16, 16)):
+        layers += [nn.Conv2d(n_in, n_out, 3, 2, bias=False), nn.BatchNorm2d(n_out), nn.ReLU()]
+    layers += [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(64, 10)]
+    return nn.Sequential(*layers)
+
+
 def few(data: DataSplits) -> DataSplits:
     """A small part of a data set, enough to train on."""
     sizes = {"train": 256, "val": 60, "test": 60}

@@ -18,6 +18,7 @@ from prunelab.training import count_classes, evaluate, predict
 from prunelab.utils import processes
 from prunelab.utils.tensors import hash_tensors, write_whole
 
+TURNS = 10  # that are timed
 WHOLE = ("baseline", "continued")  # that lose no filters
 
 
@@ -57,7 +58,8 @@ def _measure_networks(
 ) -> pd.DataFrame:
     data, device = trainings.data, trainings.device
     batch = 64 if data.train.image_size <= 64 else 8
-    times = measure_latency(networks, data.image_shape[1:], device=device, batch=batch)
+    how = {"device": device, "batch": batch, "repeats": TURNS}
+    times = measure_latency(networks, data.image_shape[1:], **how)  # type: ignore[arg-type]
     latency = dict(zip(times["model"], times["median_ms"].round(3), strict=True))
     rows = []
     for kind, model in networks.items():

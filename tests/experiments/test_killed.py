@@ -25,7 +25,8 @@ import sys, torch
 from functools import partial
 from small import few
 from prunelab import load_data, load_recipe, replay
-from prunelab.experiments import trainings
+from prunelab.experiments import rows, trainings
+rows.TURNS = 1
 print("started", flush=True)
 torch.set_num_threads(1)
 say = lambda done, total: print(f"  {done} of {total} images", flush=True)

@@ -42,7 +42,8 @@ def model():
 
 @pytest.mark.parametrize("criterion", ["l1", "mean_mean"])
 @pytest.mark.parametrize("order", ["smallest", "random"])
-def test_equals_the_plain_loop(model, digits, order, criterion):
+def test_equals_the_plain_loop(model, few_digits, order, criterion):
+    digits = few_digits
     how = dict(criterion=criterion, order=order, seed=3)
     layers, ratios = ["conv_2", "stage3"], [0.3, 0.6]
     found = measure_sensitivity(model, digits, layers=layers, ratios=ratios, **how)

@@ -5,19 +5,23 @@ import signal
 
 import pytest
 import torch
-from small import shake
+from small import tiny_network
 
-from prunelab import TrainSettings, load_model, train
+from prunelab import TrainSettings, train
 from prunelab.utils.stopping import Terminated, noting_stops
 
 SETTINGS = TrainSettings(epochs=2, lr=0.02, batch_size=64, milestones=())
 
 
+def fresh():
+    torch.manual_seed(0)
+    return tiny_network()
+
+
 @pytest.fixture(scope="module")
 def whole(few_digits):
     """A training that was left alone: its network and its epochs."""
-    torch.manual_seed(0)
-    model = shake(load_model("resnet20"))
+    model = fresh()
     return model, train(model, few_digits, SETTINGS)
 
 
@@ -29,7 +33,7 @@ def whole(few_digits):
         (6, signal.SIGTERM, Terminated),
     ],
 )
-def test_a_signal_loses_nothing(few_digits, make_model, tmp_path, whole, batch, number, error):
+def test_a_signal_loses_nothing(few_digits, tmp_path, whole, batch, number, error):
     expected, history = whole
     seen = []
 
@@ -38,11 +42,11 @@ def test_a_signal_loses_nothing(few_digits, make_model, tmp_path, whole, batch, 
         if len(seen) == batch:
             os.kill(os.getpid(), number)
 
-    path, model = tmp_path / "t.safetensors", make_model("resnet20")
+    path, model = tmp_path / "t.safetensors", fresh()
     with pytest.raises(error, match="holds what was saved last"):
         train(model, few_digits, SETTINGS, checkpoint=path, on_batch=ask)
     assert len(seen) == batch
-    again = make_model("resnet20")
+    again = fresh()
     rest = train(again, few_digits, SETTINGS, checkpoint=path, on_batch=ask)
     assert len(seen) == 8  # of 4 batches in 2 epochs, each was done once
     names = ["train_loss", "val_loss", "test_loss"]

@@ -143,6 +143,7 @@ CHANGES = [
     "sensitivity=[]",
     "retrain.epochs=1",
     "scratch=null",
+    "continued=false",
 ]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
