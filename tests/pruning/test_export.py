@@ -1,10 +1,9 @@
 """A pruned model is a plain one: it goes wherever torch's models go.
 
-No trace of the pruning is left in it.
+No trace of the pruning is left in it. (ONNX: tests/export.)
 """
 
 import copy
-import io
 
 import pytest
 import torch
@@ -27,21 +26,11 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 @torch.no_grad()
-def test_export_and_onnx(small):
+def test_export(small):
     program = torch.export.export(small, (X,))
     assert same(program.module()(X), small(X))
     text = str(program.graph)
     assert not any(word in text for word in ("mask", "index_select", "prun"))
-    session = pytest.importorskip("onnxruntime").InferenceSession(_onnx(small))
-    (logits,) = session.run(None, {session.get_inputs()[0].name: X.numpy()})
-    assert same(torch.from_numpy(logits), small(X))
-
-
-def _onnx(model: nn.Module) -> bytes:
-    program = torch.onnx.export(model, (X,), dynamo=True, verbose=False)
-    buffer = io.BytesIO()
-    program.save(buffer)
-    return buffer.getvalue()
 
 
 @torch.no_grad()
