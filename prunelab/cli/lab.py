@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prunelab.cli.options import Data, ImageSize, Normalization, Weights
+from prunelab.cli.options import Data, ImageSize, Label, Normalization, Weights
 from prunelab.utils.paths import find_notebook, runs_dir
 
 
@@ -19,10 +19,11 @@ def lab(
     data: Data = "",
     normalization: Normalization = "",
     image_size: ImageSize = 0,
+    label: Label = "",
 ) -> None:
     """Open the lab in JupyterLab; its options (--no-browser, --port 8890) pass through."""
     given: dict[str, Any] = {"model_name": model, "weights": _whole(weights), "data": _whole(data)}
-    given |= {"normalization": normalization, "image_size": image_size}
+    given |= {"normalization": normalization, "image_size": image_size, "label": label}
     given = {name: value for name, value in given.items() if value}
     notebook = _with_parameters(given) if given else find_notebook("lab")
     # Jupyter refuses to start for root, which is who one is in a container; the server listens on

@@ -16,6 +16,7 @@ from prunelab.measure import measure_latency
 from prunelab.pruning import total_cost
 from prunelab.training import count_classes, evaluate, predict
 from prunelab.utils import processes
+from prunelab.utils.progress import track
 from prunelab.utils.tensors import hash_tensors, write_whole
 
 TURNS = 10  # that are timed
@@ -62,7 +63,8 @@ def _measure_networks(
     times = measure_latency(networks, data.image_shape[1:], **how)  # type: ignore[arg-type]
     latency = dict(zip(times["model"], times["median_ms"].round(3), strict=True))
     rows = []
-    for kind, model in networks.items():
+    show = not processes.rank()
+    for kind, model in track(networks.items(), "measuring", len(networks), "networks", show=show):
         row = _measure_network(kind, model, recipe, graph, trainings)
         row |= {"latency_ms": latency[kind], "latency_batch": batch}
         row |= {"threads": torch.get_num_threads(), "weights": hashes[kind]}

@@ -45,6 +45,7 @@ class Lab(widgets.VBox):
             by name.
         normalization: as in `load_data`; None: the weights' or the data's own.
         image_size: likewise.
+        label: what tables call the data.
         ratios: where the sliders begin, as in `make_plan`.
         images: validation images whose correct predictions are counted after each move; 0: none.
         choice: criterion, strategy, order, rounding and align, as in `make_plan`.
@@ -78,10 +79,11 @@ class Lab(widgets.VBox):
         ratios: Mapping[str, float] | None = None,
         normalization: Any = None,
         image_size: int | None = None,
+        label: str | None = None,
         images: int = 300,
         **choice: Any,
     ) -> None:
-        told = {"normalization": normalization, "image_size": image_size}
+        told = {"normalization": normalization, "image_size": image_size, "label": label}
         how = {name: value for name, value in told.items() if value}
         self.state = State(open_network(model, data, weights, **how), ratios=ratios, **choice)
         desk = threading.Lock()

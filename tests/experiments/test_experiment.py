@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from small import make_folder
+from typer.testing import CliRunner
 
 from prunelab import (
     Experiment,
@@ -18,9 +19,11 @@ from prunelab import (
     load_recipe,
     read_log,
     replay,
+    runs_dir,
     save_weights,
     train,
 )
+from prunelab.cli import app
 from prunelab.experiments import Finished
 from prunelab.experiments.log import append_line
 from prunelab.utils.ownership import Held, own, owning
@@ -294,6 +297,23 @@ def test_wrong_command_lines_are_one_sentence(arguments, sentence, tmp_path):
         assert sentence in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
     assert not list(Path(tmp_path).glob("**/run.json"))
+
+
+def test_the_lab_opens_what_one_names(tmp_path, monkeypatch):
+    called = []
+    monkeypatch.setattr("subprocess.call", lambda command, env: called.append((command, env)) or 0)
+    monkeypatch.chdir(tmp_path)
+    save_weights("mine.safetensors", load_model("resnet20"))
+    options = ["--model", "resnet20", "--weights", "mine.safetensors", "--port", "8890"]
+    runner = CliRunner()
+    assert runner.invoke(app, ["lab", *options]).exit_code == 0
+    (command, environment), notebook = called[0], runs_dir() / "lab" / "lab.ipynb"
+    assert command[-2:] == ["--port", "8890"]
+    assert f"--ServerApp.root_dir={notebook.parent}" in command
+    assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(tmp_path)
+    cells = json.loads(notebook.read_text())["cells"]
+    injected = [c for c in cells if "injected-parameters" in c["metadata"].get("tags", [])]
+    assert f'weights = "{tmp_path / "mine.safetensors"}"' in "".join(injected[0]["source"])
 
 
 def test_the_lab_starts_for_whoever_asks(tmp_path):

@@ -86,18 +86,8 @@ def code_text(state: State) -> str:
     """The lines that do the same without the lab."""
     network, choice = state.network, _changed_choice(state)
     names = {"evaluate", "make_plan", "measure_cost", "prune", "trace"}
-    if network.source is None:
-        data = "...  # your data"
-    else:
-        how = "".join(f", {name}={value!r}" for name, value in _data_settings(network).items())
-        data = f"load_data({json.dumps(network.source)}{how})"
-        names.add("load_data")
-    if network.by_name:
-        model, used = _model_code(network)
-        model += ".to(data.device)"
-        names |= used
-    else:
-        model = "...  # your model"
+    begin, used = _opening_lines(network)
+    names |= used
     how = "".join(f", {name}={value!r}" for name, value in choice.items())
     if choice.get("criterion") in IMAGE_CRITERIA:
         how += ", data=data"
@@ -106,8 +96,7 @@ def code_text(state: State) -> str:
         "import torch",
         f"from prunelab import {', '.join(sorted(names))}",
         "",
-        f"data = {data}",
-        f"model = {model}",
+        *begin,
         "graph = trace(model, torch.zeros(data.image_shape))",
         f"plan = make_plan(graph, {state.ratios!r}{how})",
         "small = prune(model, plan)  # a new, smaller model",
@@ -117,15 +106,21 @@ def code_text(state: State) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _model_code(network: Network) -> tuple[str, set[str]]:
-    """The call that opens a network by name, and what it imports."""
-    if getattr(network.model, "pruning_plan", None) is not None:
-        return f"load_pruned({network.weights!r})", {"load_pruned"}
-    names, weights = {"load_model"}, ""
+def _opening_lines(network: Network) -> tuple[list[str], set[str]]:
+    """The lines that open a network and its data, as far as these have names; and their imports."""
+    weights, names = "", set()
     if network.weights == str(find_weights(OURS)):
-        names.add("find_weights")
-        weights = f', weights=find_weights("{OURS}")'
+        weights, names = f', weights=find_weights("{OURS}")', {"find_weights"}
     elif network.weights:
         weights = f", weights={network.weights!r}"
-    classes = len(network.data.classes)
-    return f'load_model("{network.architecture}", num_classes={classes}{weights})', names
+    name, source = json.dumps(network.architecture), json.dumps(network.source)
+    how = "".join(f", {key}={value!r}" for key, value in _data_settings(network).items())
+    if network.by_name and network.source is not None:
+        opened = f"load_model_and_data({name}, {source}{weights}{how})"
+        return [f"model, data = {opened}"], names | {"load_model_and_data"}
+    if network.by_name:
+        model = f"load_model({name}, num_classes=len(data.classes){weights}).to(data.device)"
+        return ["data = ...  # your data", f"model = {model}"], names | {"load_model"}
+    if network.source is not None:
+        return [f"data = load_data({source}{how})", "model = ...  # your model"], {"load_data"}
+    return ["data = ...  # your data", "model = ...  # your model"], set()
