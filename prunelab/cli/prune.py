@@ -63,10 +63,10 @@ def prune(
     It runs as `prunelab replay` does, of the recipe that it writes; run again, it resumes.
     """
     from prunelab.data import check_source
-    from prunelab.experiments import load_recipe
+    from prunelab.experiments import change_setting, load_recipe
 
     source = check_source(data)
-    where = str(Path(weights).resolve()) if Path(weights).exists() else weights
+    where = str(Path(weights).resolve()) if weights and Path(weights).exists() else weights
     content: dict[str, Any] = {
         "title": f"{model} on {label or Path(source).stem}, {max_flops:g} of the multiply-adds",
         "model": {"name": model, "weights": where},
@@ -80,6 +80,8 @@ def prune(
         content["fine_tune"] = {"epochs": fine_tune}
     told = {"normalization": normalization, "image_size": image_size, "label": label}
     content["data"] |= {key: value for key, value in told.items() if value}
+    for change in changes or ():
+        change_setting(content, change)
     name = name or re.sub(r"[^\w.]+", "-", f"{model}-{label or Path(source).stem}-{max_flops:g}")
     runs = Path(out).resolve() if out else runs_dir()
     path = runs / f"{name}-{seed}" / f"{name}.yaml"
@@ -92,12 +94,10 @@ def prune(
     known = path.exists()
     write_whole(path, text)
     try:
-        load_recipe(path, changes or ())  # what is wrong is said before anything starts
+        load_recipe(path)  # what is wrong is said before anything starts
     except ValueError:
         if not known:
             path.unlink()
         raise
-    replay.run(
-        str(path), changes=changes, device=device, seed=seed, out=str(runs), to=to, wait=wait
-    )
+    replay.run(str(path), device=device, seed=seed, out=str(runs), to=to, wait=wait)
     print(f"The recipe is {path}; prunelab replay {path} does the same")

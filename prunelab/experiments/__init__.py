@@ -8,7 +8,13 @@ paper's · log: epochs · timing: Table 3 · notebooks: papermill.
 from prunelab.experiments.experiment import Experiment, replay
 from prunelab.experiments.log import read_log
 from prunelab.experiments.notebooks import check_parameters, run_notebook
-from prunelab.experiments.recipe import Recipe, change_recipe, load_recipe, recipe_names
+from prunelab.experiments.recipe import (
+    Recipe,
+    change_recipe,
+    change_setting,
+    load_recipe,
+    recipe_names,
+)
 from prunelab.experiments.results import (
     compare_with_paper,
     gather_rows,
@@ -23,6 +29,7 @@ __all__ = [
     "Finished",
     "Recipe",
     "change_recipe",
+    "change_setting",
     "check_parameters",
     "compare_with_paper",
     "gather_rows",

@@ -210,7 +210,7 @@ def load_recipe(name_or_path: str | Path, changes: Iterable[str] = ()) -> Recipe
     """
     content = _read_yaml(name_or_path)
     for change in changes:
-        _change(content, change)
+        change_setting(content, change)
     return check_recipe(content, f"recipe {str(name_or_path)!r}")
 
 
@@ -285,7 +285,8 @@ def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _change(content: dict[str, Any], change: str) -> None:
+def change_setting(content: dict[str, Any], change: str) -> None:
+    """Change a recipe's content, not checked yet, by `key=value`; ValueError for no such text."""
     path, equals, text = change.partition("=")
     if not equals or not path:
         raise ValueError(

@@ -125,6 +125,7 @@ def test_from_somebodys_resnet18_to_onnx(pictures, tmp_path):
     command = [sys.executable, "-m", "prunelab", "prune", "--model", "resnet18", "--weights"]
     command += ["resnet18.pth", "--new-head", "--fine-tune", "4", "--data", "pictures"]
     command += ["--image-size", "32", "--retrain", "1", "--device", "cpu", "--out", "runs"]
+    command += ["--set", "retrain.batch_size=16"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "runs" / "resnet18-pictures-0.7-0"
@@ -133,7 +134,7 @@ def test_from_somebodys_resnet18_to_onnx(pictures, tmp_path):
     assert rows.loc["retrained", "test_accuracy"] > 0.5  # of five classes
     assert "answers" in done.stdout
     recipe = load_recipe(folder / "resnet18-pictures-0.7.yaml")
-    assert recipe.prune.max_flops == 0.7
+    assert (recipe.prune.max_flops, recipe.retrain.batch_size) == (0.7, 16)
     assert Path(recipe.model.weights) == tmp_path / "resnet18.pth"
     check_without_torch(folder / "pruned.onnx", pictures, rows.loc["retrained", "test_accuracy"])
     command[command.index("--retrain") + 1] = "2"
