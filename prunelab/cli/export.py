@@ -46,3 +46,5 @@ def export(
     example = torch.zeros(1, 3, size, size)
     where = out or name_beside(home, to)
     print(export_network(network, where, to=to, example_input=example, images=images, info=info))
+    if images is None:
+        print("these images were random numbers; --data compares on pictures")

@@ -17,12 +17,17 @@ Normalization = Annotated[
     str, typer.Option(help="imagenet, cifar10, cifar100; the weights' or the data's own, if empty")
 ]
 ImageSize = Annotated[
-    int, typer.Option(help="pixels a side; the weights' or the images' own, if 0")
+    int, typer.Option(help="pixels a side; the weights' or the images' own (224 above 64), if 0")
 ]
 Label = Annotated[str, typer.Option(help="what tables call the data")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
 Seed = Annotated[int, typer.Option(help="of weights, batches and the validation split")]
-Out = Annotated[str, typer.Option(help="where run folders go; data/runs, if empty")]
+Out = Annotated[
+    str,
+    typer.Option(
+        help="where run folders go; data/runs of the checkout, or else of this folder, if empty"
+    ),
+]
 Changes = Annotated[
     list[str] | None, typer.Option("--set", help="change a setting: --set retrain.epochs=2")
 ]

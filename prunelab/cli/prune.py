@@ -63,7 +63,7 @@ def prune(
     It runs as `prunelab replay` does, of the recipe that it writes; run again, it resumes.
     """
     from prunelab.data import check_source
-    from prunelab.experiments import change_setting, load_recipe
+    from prunelab.experiments import change_setting, has_work
 
     source = check_source(data)
     where = str(Path(weights).resolve()) if weights and Path(weights).exists() else weights
@@ -86,18 +86,14 @@ def prune(
     runs = Path(out).resolve() if out else runs_dir()
     path = runs / f"{name}-{seed}" / f"{name}.yaml"
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+    if has_work(path.parent) and path.exists() and path.read_text(encoding="utf-8") != text:
         raise ValueError(
             f"{path} is of a run with other settings; name this one (--name), or go on with that "
             f"one by prunelab replay {path}"
         )
-    known = path.exists()
     write_whole(path, text)
-    try:
-        load_recipe(path)  # what is wrong is said before anything starts
-    except ValueError:
-        if not known:
-            path.unlink()
-        raise
     replay.run(str(path), device=device, seed=seed, out=str(runs), to=to, wait=wait)
-    print(f"The recipe is {path}; prunelab replay {path} does the same")
+    again = [f"prunelab replay {path} --to {to}"]
+    again += [f"--seed {seed}"] if seed else []
+    again += [f"--out {runs}"] if out else []
+    print(f"The recipe is {path}; {' '.join(again)} does the same")

@@ -84,6 +84,7 @@ def run(
     from prunelab.data import check_source
     from prunelab.experiments import Finished, change_recipe, load_recipe, run_notebook
     from prunelab.export import check_format
+    from prunelab.models import check_start
     from prunelab.utils import processes
     from prunelab.utils.devices import pick_device
 
@@ -91,6 +92,7 @@ def run(
     # what is wrong is said before anything starts
     loaded = change_recipe(load_recipe(recipe, changes or ()), **given)
     pick_device(device)
+    check_start(loaded.model.name, loaded.model.weights)
     if to:
         check_format(to)
     source = check_source(data or loaded.data.source)

@@ -21,7 +21,7 @@ from prunelab.experiments.results import (
     read_paper,
     read_rows,
 )
-from prunelab.experiments.run_folder import Finished
+from prunelab.experiments.run_folder import Finished, has_work
 from prunelab.experiments.timing import time_recipes
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "check_parameters",
     "compare_with_paper",
     "gather_rows",
+    "has_work",
     "load_recipe",
     "read_log",
     "read_paper",

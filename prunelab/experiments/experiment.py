@@ -40,6 +40,8 @@ from prunelab.utils.devices import pick_device
 from prunelab.utils.paths import runs_dir
 from prunelab.utils.tensors import write_whole
 
+FEW = 50  # validation images, by which layers can hardly be told apart
+
 
 def replay(
     recipe: Recipe | str | Path,
@@ -240,6 +242,11 @@ class Experiment:
             return {}
         if recipe.max_flops is None:
             return recipe.all_ratios
+        if len(self.data.val) < FEW:
+            print(
+                f"ratios are chosen by {len(self.data.val)} validation images, which is few: "
+                "data.val_fraction=0.3 holds out more"
+            )
         budget = {"max_flops": recipe.max_flops, "per": recipe.per, "align": recipe.align}
         return choose_ratios(self.sensitivity(), self.graph, **budget)  # type: ignore[arg-type]
 

@@ -52,24 +52,27 @@ def _assigned(cell: str) -> list[str]:
 def run_notebook(name: str, output: str | Path, parameters: dict[str, Any]) -> None:
     """Run a notebook of prunelab by papermill, with its prints on standard output.
 
-    A ValueError carries the error of the cell that failed; `output` then holds the notebook up to
-    there. SIGINT and SIGTERM interrupt the cell that runs, which may save where it is; what comes
-    back is a KeyboardInterrupt, or Terminated.
+    Until it is done it is called `…-unfinished.ipynb`, so that one of an earlier run stays. A
+    ValueError carries the error of the cell that failed. SIGINT and SIGTERM interrupt the cell that
+    runs, which may save where it is; what comes back is a KeyboardInterrupt, or Terminated.
     """
     from papermill.exceptions import PapermillExecutionError
 
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    output = Path(output)
+    unfinished = output.with_name(f"{output.stem}-unfinished.ipynb")
+    output.parent.mkdir(parents=True, exist_ok=True)
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # a debugger's warning in every kernel's log
     # in a thread, where no one but us handles signals
     with noting_stops(_interrupt_kernels) as stops, ThreadPoolExecutor(1) as thread:
-        running = thread.submit(_run, find_notebook(name), Path(output), parameters)
+        running = thread.submit(_run, find_notebook(name), unfinished, parameters)
         try:
             running.result()
         except PapermillExecutionError as error:
             stops.obey()
             raise ValueError(
-                f"{error.ename}: {error.evalue} (the notebook up to there is {output})"
+                f"{error.ename}: {error.evalue} (the notebook up to there is {unfinished})"
             ) from None
+    os.replace(unfinished, output)
 
 
 def _run(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:

@@ -318,7 +318,8 @@ def _explain(error: ValidationError) -> str:
             sentences.append(f"{where!r} is missing")
         else:
             got = "" if isinstance(problem["input"], dict) else f", got {problem['input']!r}"
-            sentences.append(f"{where!r}: {problem['msg'].removeprefix('Value error, ')}{got}")
+            said = problem["msg"].removeprefix("Value error, ") + got
+            sentences.append(f"{where!r}: {said}" if where else said)
     return "; ".join(sentences)
 
 

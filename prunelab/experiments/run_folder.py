@@ -34,7 +34,7 @@ def list_files(folder: Path) -> dict[str, str]:
 
 
 def claim_folder(folder: Path, recipe: Recipe, seed: int, data: DataSplits) -> None:
-    """Note in `run.json` whose folder this is; ValueError where it is another run's."""
+    """Note in `run.json` whose folder this is; ValueError where it holds work of another run."""
     about = {
         "recipe": _comparable(recipe),
         "seed": seed,
@@ -43,7 +43,7 @@ def claim_folder(folder: Path, recipe: Recipe, seed: int, data: DataSplits) -> N
     }
     path = folder / "run.json"
     before = processes.broadcast(lambda: path.read_text(encoding="utf-8") if path.exists() else "")
-    if before:
+    if before and has_work(folder):
         made = json.loads(before)
         older = check_recipe(made["recipe"], f"{path} is of another version: its recipe")
         made["recipe"] = _comparable(older)
@@ -53,6 +53,11 @@ def claim_folder(folder: Path, recipe: Recipe, seed: int, data: DataSplits) -> N
                 f"{folder} holds another run: {'; '.join(odd)}. Name another folder for runs (out)"
             )
     write_whole(path, json.dumps(about, indent=1))
+
+
+def has_work(folder: Path) -> bool:
+    """Whether anything was trained or measured in a folder, that another run could spoil."""
+    return any(any(folder.glob(kind)) for kind in ("*.safetensors", "*.csv", "*.jsonl"))
 
 
 def _comparable(recipe: Recipe) -> dict[str, Any]:

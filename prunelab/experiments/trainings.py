@@ -69,7 +69,8 @@ class Trainings:
         optimizer: SGD | None,
         step: int,
     ) -> SGD:
-        print(f"{kind}: {settings.epochs} epochs on {self.data.name} ({self.device})", flush=True)
+        epochs = f"{settings.epochs} epoch{'s' * (settings.epochs != 1)}"
+        print(f"{kind}: {epochs} on {self.data.name} ({self.device})", flush=True)
         log = partial(append_line, self.folder / "log.jsonl", {"kind": kind, "step": step})
         settings = replace(settings, seed=self.seed + SEED_STEP * step)
         model.to(self.device)

@@ -61,7 +61,7 @@ def build_network(
         if model is None:
             raise ValueError(
                 f"the network is what {name} gives, which is code of yours and not run because a "
-                f"file names it: name it yourself, load_pruned(path, {name!r})"
+                f"file names it: name it yourself, load_pruned(path, {name!r}) or --model {name}"
             )
     elif name in CIFAR_NAMES:
         model = build_cifar(name, num_classes)

@@ -61,14 +61,24 @@ def load_model(
     return fill_network(name, num_classes, open_weights(name, weights), new_head)
 
 
-def fill_network(name: str, num_classes: int, weights: Weights, new_head: bool) -> nn.Module:
-    """The network of a name with these weights, pruned where they are."""
+def fill_network(
+    name: str,
+    num_classes: int,
+    weights: Weights,
+    new_head: bool = False,
+    *,
+    trusted_only: bool = False,
+) -> nn.Module:
+    """The network of a name with these weights, pruned where they are.
+
+    trusted_only: as in `build_network`.
+    """
     _check_name(name, weights)
     known = (weights.architecture or {}).get("num_classes")
     if known not in (None, num_classes) and not new_head:
         raise ValueError(_say_classes(weights.source, known, num_classes))
     with torch.random.fork_rng(devices=[], enabled=not new_head):  # a fresh last layer is drawn
-        model = build_network(name, num_classes, weights.choice)
+        model = build_network(name, num_classes, weights.choice, trusted_only=trusted_only)
     if weights.plan is not None:
         model = prune(model, weights.plan)
     state = dict(_fetch(name, weights))
@@ -76,6 +86,13 @@ def fill_network(name: str, num_classes: int, weights: Weights, new_head: bool) 
         state = {key: tensor for key, tensor in state.items() if not key.startswith(extra)}
     _fill(model, name, num_classes, weights.source, state, new_head)
     return model.cpu().eval()
+
+
+def check_start(name: str, weights: str | Path | None) -> None:
+    """ValueError, or FileNotFoundError, for a name that is none, or weights that cannot be read."""
+    build_network(name, 10)
+    if weights is not None:
+        open_weights(name, weights)
 
 
 def open_saved(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -93,7 +110,8 @@ def open_saved(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         raise ValueError(
             f"{weights.source} does not say which network it holds: name it, --model resnet18"
         )
-    return fill_network(about["name"], about["num_classes"], weights, False), weights.info
+    name, classes = about["name"], about["num_classes"]
+    return fill_network(name, classes, weights, trusted_only=True), weights.info
 
 
 def _fetch(name: str, weights: Weights) -> Mapping[str, Tensor]:
@@ -146,6 +164,6 @@ def _fill(
 
 def _say_classes(source: str, theirs: int, asked: int) -> str:
     return (
-        f"weights {source} have {theirs} classes, not {asked}: pass num_classes={theirs}, or "
-        "new_head=True to take all but the last layer"
+        f"weights {source} have {theirs} classes, not {asked}: ask for {theirs} (num_classes), or "
+        "take all but the last layer (new_head=True; in commands --new-head, and --fine-tune 10)"
     )

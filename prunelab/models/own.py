@@ -27,8 +27,11 @@ def is_own(name: str) -> bool:
 
 
 def build_own(name: str, num_classes: int) -> nn.Module:
-    """The network that the user's function gives; ValueError says what is wrong with it."""
-    with _importing_from(Path.cwd()):
+    """The network that the user's function gives; ValueError says what is wrong with it.
+
+    It is looked for where the command runs, then where it was found before.
+    """
+    with _importing_from(Path.cwd(), *map(Path, reversed(_read_trusted().get(name, [])))):
         model = _call(name, _find_function(name), num_classes)
     _trust(name, _find_folder(name))
     return model
@@ -94,14 +97,15 @@ def _call(name: str, function: Callable[..., Any], num_classes: int) -> nn.Modul
 
 
 @contextmanager
-def _importing_from(folder: Path) -> Iterator[None]:
-    path = str(folder)
-    sys.path.insert(0, path)
+def _importing_from(*folders: Path) -> Iterator[None]:
+    paths = [str(folder) for folder in folders]
+    sys.path[:0] = paths
     importlib.invalidate_caches()
     try:
         yield
     finally:
-        sys.path.remove(path)
+        for path in paths:
+            sys.path.remove(path)
 
 
 def _list_path() -> Path:

@@ -137,9 +137,25 @@ def test_from_somebodys_resnet18_to_onnx(pictures, tmp_path):
     assert (recipe.prune.max_flops, recipe.retrain.batch_size) == (0.7, 16)
     assert Path(recipe.model.weights) == tmp_path / "resnet18.pth"
     check_without_torch(folder / "pruned.onnx", pictures, rows.loc["retrained", "test_accuracy"])
+    notebook = (folder / "replay.ipynb").read_bytes()
     command[command.index("--retrain") + 1] = "2"
     again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert "is of a run with other settings; name this one (--name)" in again.stderr
+    recipe = folder / "resnet18-pictures-0.7.yaml"
+    refused = [sys.executable, "-m", "prunelab", "replay", str(recipe), "--out", "runs"]
+    refused += ["--device", "cpu", "--set", "retrain.epochs=2"]
+    again = subprocess.run(refused, capture_output=True, text=True, cwd=tmp_path)
+    assert "holds another run" in again.stderr
+    assert (folder / "replay.ipynb").read_bytes() == notebook
+
+
+def test_a_folder_in_which_nothing_was_done_is_taken_over(few_digits, tmp_path):
+    run(few_digits, tmp_path, *FROM_OURS)
+    other = run(few_digits, tmp_path, *FROM_OURS, "retrain.epochs=2")
+    other.baseline()
+    other.report()
+    with pytest.raises(ValueError, match="holds another run"):
+        run(few_digits, tmp_path, *FROM_OURS)
 
 
 def check_without_torch(path, pictures, accuracy):

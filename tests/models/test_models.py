@@ -62,7 +62,7 @@ def test_unknown_names_say_the_nearest():
         load_model("resnet18", weights="IMAGENET")
     with pytest.raises(ValueError, match="num_classes must be a whole number, 1 or more; got 0"):
         load_model("resnet20", num_classes=0)
-    with pytest.raises(ValueError, match="have 1000 classes, not 10: pass num_classes=1000"):
+    with pytest.raises(ValueError, match="have 1000 classes, not 10: ask for 1000"):
         load_model("resnet18", weights="IMAGENET1K_V1")
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from prunelab import load_model, load_pruned, make_plan, prune, save_pruned, trace
+from prunelab.models import open_saved
 
 X = torch.zeros(1, 3, 32, 32)
 MODULE = """
@@ -102,3 +103,18 @@ def test_a_folder_that_cannot_be_written_loses_nothing(own, monkeypatch):
     (own / "file").write_text("")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(own / "file"))
     assert load_model("nets_of_mine:small")(X).shape == (1, 10)
+
+
+def test_what_was_named_before_is_found_from_elsewhere(own, tmp_path_factory, monkeypatch):
+    path, small = save_small(own)
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    sys.modules.pop("nets_of_mine")
+    assert torch.equal(load_pruned(path, "nets_of_mine:small")(X), small(X))
+
+
+def test_opening_what_was_saved_runs_no_code_either(own, monkeypatch):
+    path, small = save_small(own)
+    assert torch.equal(open_saved(path)[0](X), small(X))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(own / "another machine"))
+    with pytest.raises(ValueError, match=r"name it yourself, .* or --model nets_of_mine:small"):
+        open_saved(path)
