@@ -165,6 +165,7 @@ def test_a_schedule_in_which_nothing_goes(few_digits, tmp_path, schedule):
 def test_a_run_from_before_a_setting_existed_goes_on(recipe, few_digits, tmp_path):
     Experiment(recipe, data=few_digits, device="cpu", out=tmp_path)
     path = tmp_path / "digits-quick-0" / "run.json"
+    path.with_name("log.jsonl").touch()  # something was done
     about = json.loads(path.read_text())
     del about["recipe"]["prune"]["rounds"], about["recipe"]["baseline"]["patience"]
     about["recipe"]["baseline"]["compile"] = False  # how it runs, not what it learns
@@ -179,6 +180,7 @@ def test_a_run_from_before_a_setting_existed_goes_on(recipe, few_digits, tmp_pat
 
 def test_another_run_in_the_same_folder_is_refused(recipe, few_digits, tmp_path):
     Experiment(recipe, data=few_digits, device="cpu", out=tmp_path)
+    (tmp_path / "digits-quick-0" / "log.jsonl").touch()  # something was done
     other = load_recipe("digits-quick", [*SHORT, "baseline.lr=0.1"])
     sentence = r"holds another run: recipe.baseline.lr was 0.05, not 0.1"
     with pytest.raises(ValueError, match=sentence):
