@@ -11,8 +11,13 @@ from playwright.sync_api import expect
 def test_its_charts_are_drawn_without_a_network(jupyter, page, name, charts):
     # cells out of sight may not be in the page
     page.set_viewport_size({"width": 1280, "height": 6000})
+    drawn = page.locator(".jp-RenderedVegaCommon5 .vega-embed")
     run_all(page, jupyter, f"{name}.ipynb")
-    expect(page.locator(".jp-RenderedVegaCommon5 .vega-embed")).to_have_count(charts)
+    try:
+        expect(drawn).to_have_count(charts)
+    except AssertionError:  # on a busy machine, Run All can be dropped half way: once more
+        run_all(page, jupyter, f"{name}.ipynb")
+        expect(drawn).to_have_count(charts)
     assert page.locator('[data-mime-type="application/vnd.jupyter.error"]').count() == 0
     if folder := os.environ.get("PRUNELAB_SCREENSHOTS"):
         page.screenshot(path=f"{folder}/{name}.png")
