@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -64,11 +65,11 @@ def replay(
 
     Returns:
         A tidy row for each network (baseline, pruned, retrained, continued, scratch, as far as the
-        recipe makes them); columns recipe, paper,
-        kind, model, dataset, seed, start, epochs, n_test, test_accuracy, n_val, val_accuracy (both
-        at the last epoch), val_accuracy_best, test_accuracy_best, flops (multiply-adds for one
-        image), params, params_all, flops_removed, params_removed, seconds, device, processes,
-        torch, latency_ms, latency_batch, threads, weights (their digest).
+        recipe makes them); columns recipe, paper, kind, model, dataset, seed, start, epochs,
+        n_test, test_accuracy, n_val, val_accuracy (both at the last epoch), val_accuracy_best,
+        test_accuracy_best, flops (multiply-adds for one image), params, params_all, flops_removed,
+        params_removed, seconds, device, processes, torch, latency_ms, latency_batch, threads,
+        weights (their digest).
 
     Raises:
         ValueError: an unknown recipe, layer or device, or a folder of another run.
@@ -240,15 +241,20 @@ class Experiment:
         recipe = self.recipe.prune
         if recipe is None:
             return {}
-        if recipe.max_flops is None:
-            return recipe.all_ratios
+        return recipe.all_ratios if recipe.max_flops is None else self._chosen
+
+    @cached_property
+    def _chosen(self) -> dict[str, float]:
+        """The ratios of the recipe's budget."""
+        recipe = self.recipe.prune
+        assert recipe is not None
         if len(self.data.val) < FEW:
             print(
                 f"ratios are chosen by {len(self.data.val)} validation images, which is few: "
                 "data.val_fraction=0.3 holds out more"
             )
-        budget = {"max_flops": recipe.max_flops, "per": recipe.per, "align": recipe.align}
-        return choose_ratios(self.sensitivity(), self.graph, **budget)  # type: ignore[arg-type]
+        how: dict[str, Any] = {"max_flops": recipe.max_flops, "per": recipe.per}
+        return choose_ratios(self.sensitivity(), self.graph, align=recipe.align, **how)
 
     def pruned(self) -> nn.Module | None:
         """The baseline without the filters, before any retraining; None where there is none."""

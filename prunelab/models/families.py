@@ -1,6 +1,6 @@
 """What a network's name means: ours, torchvision's, timm's, or a function of the user's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +13,8 @@ from prunelab.utils.checks import did_you_mean
 
 # heads that only take part in training with a loss of their own, which `train` does not have
 AUXILIARY = {"googlenet": "aux", "inception_v3": "AuxLogits"}
+
+OPTIONS = ("transform_input", "image_size")  # of torchvision's networks, which weights ask for
 
 
 class Preprocessing(NamedTuple):
@@ -47,13 +49,17 @@ def short_name(name: str) -> str:
 
 
 def build_network(
-    name: str, num_classes: int, choice: Any = None, *, trusted_only: bool = False
+    name: str,
+    num_classes: int,
+    options: Mapping[str, Any] | None = None,
+    *,
+    trusted_only: bool = False,
 ) -> nn.Module:
     """A network by name, with fresh weights and its architecture noted.
 
-    choice: the torchvision weights that it is to take. trusted_only: the name comes from a file, so
-    a function of the user's is called only if the user named it before. ValueError for an unknown
-    name.
+    options: further arguments of torchvision's, which weights may ask for. trusted_only: the name
+    comes from a file, so a function of the user's is called only if the user named it before.
+    ValueError for an unknown name.
     """
     if is_own(name):
         build = build_trusted if trusted_only else build_own
@@ -68,17 +74,21 @@ def build_network(
     elif name.startswith("timm/"):
         model = import_timm().create_model(_check_timm(name), num_classes=num_classes)
     else:
-        model = _build_torchvision(name, num_classes, choice)
+        model = _build_torchvision(name, num_classes, options or {})
     model.architecture = {"name": name, "num_classes": num_classes}
+    if options:
+        model.architecture["options"] = dict(options)
     return model
 
 
-def find_head(name: str, num_classes: int) -> dict[str, tuple[int, ...]]:
+def find_head(
+    name: str, num_classes: int, options: Mapping[str, Any] | None = None
+) -> dict[str, tuple[int, ...]]:
     """The tensors whose shape depends on the number of classes: those of the last layer."""
     with torch.random.fork_rng(devices=[]):
         shapes = [
             {key: tuple(tensor.shape) for key, tensor in build.state_dict().items()}
-            for build in (build_network(name, n) for n in (num_classes, num_classes + 1))
+            for build in (build_network(name, n, options) for n in (num_classes, num_classes + 1))
         ]
     return {key: shape for key, shape in shapes[0].items() if shapes[1].get(key) != shape}
 
@@ -110,7 +120,7 @@ def _check_timm(name: str) -> str:
     return short
 
 
-def _build_torchvision(name: str, num_classes: int, choice: Any) -> nn.Module:
+def _build_torchvision(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
     import torchvision.models
 
     short = short_name(name)
@@ -122,9 +132,17 @@ def _build_torchvision(name: str, num_classes: int, choice: Any) -> nn.Module:
             "own"
         )
     build: Callable[..., nn.Module] = torchvision.models.get_model_builder(short)
-    options: dict[str, Any] = {}
+    if odd := set(options) - set(OPTIONS):  # of a file's header
+        raise ValueError(f"unknown options of {name!r}: {', '.join(sorted(odd))}")
+    own: dict[str, Any] = {}
     if short in AUXILIARY:  # init_weights: what torchvision does anyway; silences a warning
-        options = {"aux_logits": False, "init_weights": True, "transform_input": bool(choice)}
-    if choice is not None and short.startswith("vit_"):
-        options["image_size"] = choice.meta["min_size"][0]
-    return build(weights=None, num_classes=num_classes, **options)
+        own = {"aux_logits": False, "init_weights": True}
+    return build(weights=None, num_classes=num_classes, **own, **options)
+
+
+def torchvision_options(name: str, choice: Any) -> dict[str, Any]:
+    """What torchvision builds a network with that takes these of its weights."""
+    short = short_name(name)
+    if short in AUXILIARY:
+        return {"transform_input": True}
+    return {"image_size": choice.meta["min_size"][0]} if short.startswith("vit_") else {}

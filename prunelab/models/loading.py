@@ -78,13 +78,13 @@ def fill_network(
     if known not in (None, num_classes) and not new_head:
         raise ValueError(_say_classes(weights.source, known, num_classes))
     with torch.random.fork_rng(devices=[], enabled=not new_head):  # a fresh last layer is drawn
-        model = build_network(name, num_classes, weights.choice, trusted_only=trusted_only)
+        model = build_network(name, num_classes, weights.options, trusted_only=trusted_only)
     if weights.plan is not None:
         model = prune(model, weights.plan)
     state = dict(_fetch(name, weights))
     if extra := AUXILIARY.get(short_name(name)):
         state = {key: tensor for key, tensor in state.items() if not key.startswith(extra)}
-    _fill(model, name, num_classes, weights.source, state, new_head)
+    _fill(model, weights, state, new_head)
     return model.cpu().eval()
 
 
@@ -131,18 +131,13 @@ def _check_name(name: str, weights: Weights) -> None:
         raise ValueError(f"{weights.source} holds a pruned {made}, not a {name}")
 
 
-def _fill(
-    model: nn.Module,
-    name: str,
-    num_classes: int,
-    source: str,
-    state: Mapping[str, Tensor],
-    new_head: bool,
-) -> None:
+def _fill(model: nn.Module, weights: Weights, state: Mapping[str, Tensor], new_head: bool) -> None:
     """Fill a network with tensors; those of another network change nothing."""
+    about: dict[str, Any] = model.architecture  # type: ignore[assignment]
+    name, num_classes, source = about["name"], about["num_classes"], weights.source
     own = model.state_dict()
     odd = [key for key in own if key in state and own[key].shape != state[key].shape]
-    head = find_head(name, num_classes) if odd or new_head else {}
+    head = find_head(name, num_classes, weights.options) if odd or new_head else {}
     if new_head:
         state = {key: tensor for key, tensor in state.items() if key not in head}
         odd = [key for key in odd if key not in head]

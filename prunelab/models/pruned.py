@@ -111,8 +111,8 @@ def _build(path: str | Path, about: dict[str, Any] | None, name: str | None) -> 
             "load_pruned(path, MyNet())"
         )
     about = about or {}
-    classes = about.get("num_classes", 10)
+    classes, options = about.get("num_classes", 10), about.get("options")
     with torch.random.fork_rng(devices=[]):
         if name is not None:
-            return build_network(name, classes)
-        return build_network(about["name"], classes, trusted_only=True)
+            return build_network(name, classes, options)
+        return build_network(about["name"], classes, options, trusted_only=True)

@@ -17,6 +17,7 @@ from prunelab.models.families import (
     import_timm,
     known_preprocessing,
     short_name,
+    torchvision_options,
 )
 from prunelab.pruning import PruningPlan
 from prunelab.utils.checks import check_choice
@@ -33,10 +34,9 @@ class Weights:
         source: the file or the name, for messages.
         fetch: gives its tensors by name; those of a library are downloaded by it.
         plan: of a pruned network.
-        architecture: name and number of classes, where a file says them.
+        architecture: name, number of classes and options, as far as they are known.
         info: what else a file says: normalization, classes, image_size, recipe, ….
         known: what the network's name or the weights' says of the images.
-        choice: of torchvision, where they are its.
     """
 
     source: str
@@ -45,7 +45,11 @@ class Weights:
     architecture: dict[str, Any] | None = None
     info: dict[str, Any] = field(default_factory=dict)
     known: Preprocessing = UNKNOWN
-    choice: Any = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What else the network is built with."""
+        return dict((self.architecture or {}).get("options", {}))
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -80,12 +84,16 @@ def find_file(path: str | Path) -> Path:
             f"{path} is no folder of a run: it holds neither baseline.safetensors nor run.json; "
             f"give a file ({', '.join(WEIGHT_FILES)})"
         )
-    run = json.loads(about.read_text(encoding="utf-8"))
-    recipe = run["recipe"]
-    if weights := recipe["model"].get("weights"):
+    try:
+        run = json.loads(about.read_text(encoding="utf-8"))
+        weights, shared = run["recipe"]["model"]["weights"], run["recipe"]["baseline_from"]
+        home = f"{shared}-{run['seed']}"
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is no folder of a run: its run.json is none of ours") from None
+    if weights:
         return find_file(weights)
-    if shared := recipe.get("baseline_from"):
-        return find_file(path.parent / f"{shared}-{run['seed']}" / "baseline.safetensors")
+    if shared:
+        return find_file(path.parent / home / "baseline.safetensors")
     raise FileNotFoundError(f"{path} is a run that has not begun to train its baseline")
 
 
@@ -149,10 +157,13 @@ def _torchvision_weights(name: str, choice: str) -> Weights:
     return Weights(
         f"{chosen.name} of {name}",
         lambda: chosen.get_state_dict(progress=True, check_hash=True),
-        architecture={"name": name, "num_classes": len(chosen.meta["categories"])},
+        architecture={
+            "name": name,
+            "num_classes": len(chosen.meta["categories"]),
+            "options": torchvision_options(name, chosen),
+        },
         info={"classes": list(chosen.meta["categories"])},
         known=Preprocessing(normalization, size),
-        choice=chosen,
     )
 
 
@@ -160,7 +171,6 @@ def _timm_weights(name: str, choice: str) -> Weights:
     timm = import_timm()
     check_choice(f"weights of {name}", choice, ["DEFAULT"])
     known, config = known_preprocessing(name), timm.get_pretrained_cfg(short_name(name))
-
     classes = config.num_classes if config else None
     return Weights(
         f"DEFAULT of {name}",

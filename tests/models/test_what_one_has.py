@@ -12,6 +12,7 @@ from prunelab import (
     find_weights,
     load_model,
     load_model_and_data,
+    load_pruned,
     make_plan,
     prune,
     save_pruned,
@@ -172,3 +173,23 @@ def test_timms_networks(tmp_path, monkeypatch):
     monkeypatch.setattr(timm, "create_model", refuse)
     with pytest.raises(OSError, match="DEFAULT of timm/resnet18 could not be downloaded"):
         _fetch("timm/resnet18", open_weights("timm/resnet18", "DEFAULT"))
+
+
+def test_what_torchvisions_weights_ask_for_goes_into_a_pruned_file(tmp_path, monkeypatch):
+    """Inception's own weights take other colours; the file of a pruned one must, too."""
+    fresh = torchvision.models.inception_v3(init_weights=False)
+    choice = torchvision.models.get_model_weights("inception_v3").IMAGENET1K_V1
+    monkeypatch.setattr(type(choice), "get_state_dict", lambda self, **_: fresh.state_dict())
+    model = load_model("inception_v3", num_classes=1000, weights="DEFAULT")
+    assert model.transform_input
+    images = torch.rand(1, 3, 96, 96)
+    small = prune(model, make_plan(trace(model, images), {"*": 0.3}))
+    path = save_pruned(tmp_path / "s.safetensors", small, small.pruning_plan)
+    assert torch.equal(load_pruned(path)(images), small(images))
+
+
+def test_a_folder_with_a_foreign_run_json(tmp_path):
+    for text in ("[]", "{", '{"recipe": {"model": []}}'):
+        (tmp_path / "run.json").write_text(text)
+        with pytest.raises(ValueError, match=r"its run\.json is none of ours"):
+            load_model("resnet20", weights=tmp_path)
