@@ -39,10 +39,9 @@ test: $(READY) lint docs ## run every check: lint, types, links, tests, notebook
 	  --durations 15 tests/utils tests/browser tests/notebooks tests/experiments tests
 	@$(MAKE) --no-print-directory nbval
 
-# replay.ipynb is what `make replay` runs, and the tests by papermill; so not here once more
-nbval: $(READY) ## run the notebooks, two at a time, and compare what carries the lesson; all outputs of two
+nbval: $(READY) ## run every notebook, two at a time, and compare what carries the lesson; all outputs of two
 	@export PRUNELAB_RUNS=$$(mktemp -d) OMP_NUM_THREADS=1; \
-	for path in $(filter-out notebooks/replay.ipynb,$(sort $(wildcard notebooks/*.ipynb notebooks/still/*.ipynb))); do case $$path in $(STRICT)) echo "--nbval $$path";; *) echo "--nbval-lax $$path";; esac; done \
+	for path in notebooks/replay.ipynb $(filter-out notebooks/replay.ipynb,$(sort $(wildcard notebooks/*.ipynb notebooks/still/*.ipynb))); do case $$path in $(STRICT)) echo "--nbval $$path";; *) echo "--nbval-lax $$path";; esac; done \
 	  | xargs -P 2 -L 1 $(BIN)/python -m pytest -q --nbval-current-env
 
 fuzz: $(READY) ## prune N=10000 random networks and hold each against the oracle

@@ -97,7 +97,8 @@ def own(folder: Path, *, wait: bool = False) -> Callable[[], None]:
 
     def release() -> None:
         with _lock:
-            if not left or _process != os.getpid():
+            # at the end of a process all is given up, before or after this
+            if not left or _process != os.getpid() or folder not in _uses:
                 return
             _uses[left.pop()] -= 1
             if not _uses[folder]:

@@ -256,7 +256,8 @@ def test_command_line_replays_by_papermill_and_resumes(folder, tmp_path):
     assert "paper's error %" in printed.stdout
 
 
-def test_a_stopped_command_line_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_command_line_says_how_to_go_on(tmp_path, number, code):
     process = subprocess.Popen(
         command("replay", "digits-quick", "--out", str(tmp_path), "--device", "cpu"),
         stdout=subprocess.PIPE,
@@ -272,9 +273,9 @@ def test_a_stopped_command_line_says_how_to_go_on(tmp_path):
     folder = tmp_path / "digits-quick-0"
     with pytest.raises(Held, match=f"in use by process {process.pid}"):
         own(folder)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 143
+    assert process.returncode == code
     assert "keeps where it was; the same command goes on from there" in errors
     assert "part" in peek_header(checkpoint)  # within an epoch
     with owning(folder):

@@ -79,7 +79,7 @@ def loss_of(frame, ratios):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_as_good_as_trying_all(graph, seed):
-    layers = [f"layer{block}.conv1" for block in ("1.0", "1.1", "2.0", "3.2")]
+    layers = [f"layer{block}.conv1" for block in ("1.0", "1.1", "2.0", "3.0", "3.2")]
     frame = made_up(graph, seed, layers)
     levels = product((0.0, *RATIOS), repeat=len(layers))
     tried = [dict(zip(layers, ratios, strict=True)) for ratios in levels]

@@ -24,7 +24,12 @@ SHORT: dict[str, dict] = {
     "02_removing_a_filter": {},
     "03_sensitivity": {"ratios": [0.5], "budgets": [0.9]},
     "04_across_layers": {"ratio": 0.3},
-    "05_retraining": {"rates": [0.01], "scratch_epochs": 1, "layers": ["conv_2"], "batch_size": 4},
+    "05_retraining": {
+        "rates": [0.01],
+        "scratch": {"epochs": 1, "lr": 0.05},
+        "alone": {"layers": ["conv_2"], "ratios": [0.5], "epochs": 1},
+        "batch_size": 4,
+    },
     "06_which_criterion": {"ratios": [0.3, 0.5], "criteria": ["l1", "var_l2"], "images": 0},
     "08_into_use": {"retrain_epochs": 1},
 }

@@ -1,6 +1,6 @@
 """A pruned model is a plain one: it goes wherever torch's models go.
 
-No trace of the pruning is left in it. (ONNX: tests/export.)
+No trace of the pruning is left in it.
 """
 
 import copy
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from prunelab import load_model, make_plan, prune, trace
+from prunelab import export_network, load_model, make_plan, prune, trace
 
 X = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 NAMES = ["resnet18", "mobilenet_v2", "resnext50_32x4d", "shufflenet_v2_x0_5", "convnext_tiny"]
@@ -26,11 +26,13 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 @torch.no_grad()
-def test_export(small):
+def test_export_and_onnx(small, tmp_path):
     program = torch.export.export(small, (X,))
     assert same(program.module()(X), small(X))
     text = str(program.graph)
     assert not any(word in text for word in ("mask", "index_select", "prun"))
+    exported = export_network(small, tmp_path / "small", example_input=X)  # it checks the answers
+    assert exported.same_answers == 1
 
 
 @torch.no_grad()

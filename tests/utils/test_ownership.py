@@ -108,3 +108,19 @@ def test_of_many_at_once_one_owns(tmp_path):
     ends = [process.communicate() for process in many]
     assert sum("mine" in out for out, _ in ends) == 1
     assert sum("is in use by process" in said for _, said in ends) == 4
+
+
+def test_what_is_owned_to_the_end_of_a_process_is_given_up(tmp_path):
+    script = """
+import sys, weakref
+class Run: pass
+run = Run()
+weakref.finalize(run, int)  # of whoever was first: then ours come last
+from pathlib import Path
+from prunelab.utils.ownership import own
+weakref.finalize(run, own(Path(sys.argv[1])))
+"""
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not list(tmp_path.iterdir())
