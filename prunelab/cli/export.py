@@ -1,11 +1,11 @@
 """`prunelab export`: a network, written for use elsewhere."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from prunelab.cli.options import Data, ImageSize, To
+from prunelab.cli import options
 
 IMAGES = 64  # by which an exported network is compared with ours
 
@@ -14,30 +14,28 @@ def export(
     run: Annotated[
         str, typer.Argument(help="a run's folder (its pruned network), or a file of weights")
     ],
-    to: To = "onnx",
+    to: options.To = "onnx",
     out: Annotated[str, typer.Option(help="the file; beside the weights, if empty")] = "",
-    data: Data = "",
-    image_size: ImageSize = 0,
+    data: options.Data = "",
+    image_size: options.ImageSize = 0,
     model: Annotated[str, typer.Option(help="the network, where the file does not say it")] = "",
     classes: Annotated[int, typer.Option(help="of that network")] = 10,
 ) -> None:
     """Write a network as ONNX, torch.export or a plain state dict, and check its answers."""
     import torch
 
-    from prunelab.data import load_data
     from prunelab.export import check_format, export_network, name_beside
-    from prunelab.models import load_model, open_saved
+    from prunelab.models import fill_network, load_data_for, open_saved
 
     check_format(to)
-    info: dict[str, Any] = {}
-    if model:
-        network = load_model(model, num_classes=classes, weights=run)
-    else:
-        network, info = open_saved(run)
-    size, images = image_size or info.get("image_size"), None
+    weights = open_saved(run, model)
+    about = {"num_classes": classes, **(weights.architecture or {})}
+    size, info, images = image_size or weights.preprocessing.image_size, weights.info, None
     if data:
-        splits = load_data(data, normalization=info.get("normalization"), image_size=size)
-        size, images = splits.train.image_size, next(splits.test.batches(IMAGES))[0].cpu()
+        splits = load_data_for(about["name"], weights, data, image_size=image_size)
+        about["num_classes"], size = len(splits.classes), splits.train.image_size
+        info, images = splits.describe() | info, next(splits.test.batches(IMAGES))[0].cpu()
+    network = fill_network(about["name"], about["num_classes"], weights, trusted_only=not model)
     if not size:
         raise ValueError(
             f"{run} does not say how large its images are: give --image-size, or --data"

@@ -8,18 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from prunelab.cli.options import Data, ImageSize, Label, Normalization, Weights
+from prunelab.cli import options
 from prunelab.utils.paths import find_notebook, runs_dir
 
 
 def lab(
     context: typer.Context,
     model: Annotated[str, typer.Option(help="our ResNet-20 on digits, if empty")] = "",
-    weights: Weights = "",
-    data: Data = "",
-    normalization: Normalization = "",
-    image_size: ImageSize = 0,
-    label: Label = "",
+    weights: options.Weights = "",
+    data: options.Data = "",
+    normalization: options.Normalization = "",
+    image_size: options.ImageSize = 0,
+    label: options.Label = "",
 ) -> None:
     """Open the lab in JupyterLab; its options (--no-browser, --port 8890) pass through."""
     given: dict[str, Any] = {"model_name": model, "weights": _whole(weights), "data": _whole(data)}

@@ -7,20 +7,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from prunelab.cli import replay
-from prunelab.cli.options import (
-    Changes,
-    Data,
-    Device,
-    ImageSize,
-    Label,
-    Normalization,
-    Out,
-    Seed,
-    To,
-    Wait,
-    Weights,
-)
+from prunelab.cli import options, replay
 from prunelab.utils.paths import runs_dir
 from prunelab.utils.tensors import write_whole
 
@@ -34,8 +21,8 @@ def prune(
             help="resnet56, a torchvision name, timm/NAME, or package.module:function of your own"
         ),
     ],
-    weights: Weights,
-    data: Data,
+    weights: options.Weights,
+    data: options.Data,
     max_flops: Annotated[
         float, typer.Option(help="how much of the multiply-adds may be left: 0.7 is 70 %")
     ] = 0.7,
@@ -47,16 +34,16 @@ def prune(
     new_head: Annotated[
         bool, typer.Option(help="all but the last layer is taken from the weights")
     ] = False,
-    to: To = "onnx",
-    normalization: Normalization = "",
-    image_size: ImageSize = 0,
-    label: Label = "",
+    to: options.To = "onnx",
+    normalization: options.Normalization = "",
+    image_size: options.ImageSize = 0,
+    label: options.Label = "",
     name: Annotated[str, typer.Option(help="of the run, if not of network, data and budget")] = "",
-    device: Device = "auto",
-    seed: Seed = 0,
-    out: Out = "",
-    changes: Changes = None,
-    wait: Wait = False,
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    out: options.Out = "",
+    changes: options.Changes = None,
+    wait: options.Wait = False,
 ) -> None:
     """Prune a trained network for your data: sensitivity, ratios, retraining, report and export.
 
@@ -86,14 +73,16 @@ def prune(
     runs = Path(out).resolve() if out else runs_dir()
     path = runs / f"{name}-{seed}" / f"{name}.yaml"
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    again = " ".join(
+        [f"prunelab replay {path} --to {to}"]
+        + ([f"--seed {seed}"] if seed else [])
+        + ([f"--out {runs}"] if out else [])
+    )
     if has_work(path.parent) and path.exists() and path.read_text(encoding="utf-8") != text:
         raise ValueError(
             f"{path} is of a run with other settings; name this one (--name), or go on with that "
-            f"one by prunelab replay {path}"
+            f"one by {again}"
         )
     write_whole(path, text)
     replay.run(str(path), device=device, seed=seed, out=str(runs), to=to, wait=wait)
-    again = [f"prunelab replay {path} --to {to}"]
-    again += [f"--seed {seed}"] if seed else []
-    again += [f"--out {runs}"] if out else []
-    print(f"The recipe is {path}; {' '.join(again)} does the same")
+    print(f"The recipe is {path}; {again} does the same")

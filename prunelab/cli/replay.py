@@ -8,18 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunelab.cli.options import (
-    Changes,
-    Data,
-    Device,
-    ImageSize,
-    Label,
-    Normalization,
-    Out,
-    Seed,
-    Wait,
-    Weights,
-)
+from prunelab.cli import options
 from prunelab.utils.ownership import owning
 from prunelab.utils.paths import runs_dir
 from prunelab.utils.stopping import Terminated
@@ -32,19 +21,19 @@ def replay(
     recipe: Annotated[
         str, typer.Argument(help="a recipe's name, such as resnet56-pruned-b, or a .yaml file")
     ],
-    data: Data = "",
-    weights: Weights = "",
-    normalization: Normalization = "",
-    image_size: ImageSize = 0,
-    label: Label = "",
-    device: Device = "auto",
-    seed: Seed = 0,
-    changes: Changes = None,
-    out: Out = "",
+    data: options.Data = "",
+    weights: options.Weights = "",
+    normalization: options.Normalization = "",
+    image_size: options.ImageSize = 0,
+    label: options.Label = "",
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    changes: options.Changes = None,
+    out: options.Out = "",
     to: Annotated[
         str, typer.Option(help="also write the small network as onnx, torch.export or state_dict")
     ] = "",
-    wait: Wait = False,
+    wait: options.Wait = False,
 ) -> None:
     """Run a recipe by papermill; run again, it resumes, and does nothing twice.
 

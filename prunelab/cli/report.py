@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from prunelab.cli.options import Out
+from prunelab.cli import options
 from prunelab.utils.paths import data_dir, runs_dir
 
 
 def report(
-    out: Out = "",
+    out: options.Out = "",
     publish: Annotated[
         bool, typer.Option(help="also keep these runs' rows in data/results/replays.csv")
     ] = False,

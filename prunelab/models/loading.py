@@ -1,13 +1,20 @@
 """A network by name, filled with whatever weights one has."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from prunelab.models.families import AUXILIARY, build_network, find_head, short_name
+from prunelab.models.families import (
+    AUXILIARY,
+    build_network,
+    find_head,
+    known_preprocessing,
+    short_name,
+)
 from prunelab.models.weights import Weights, find_file, open_weights, read_weights
 from prunelab.pruning import prune
 from prunelab.utils.checks import check_whole
@@ -95,23 +102,22 @@ def check_start(name: str, weights: str | Path | None) -> None:
         open_weights(name, weights)
 
 
-def open_saved(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of a file of ours or of a run's folder, and what is known of it.
+def open_saved(path: str | Path, name: str = "") -> Weights:
+    """The weights of a file or of a run's folder: of a folder the pruned ones, where there are any.
 
-    Of a folder it is the pruned network, where there is one. ValueError for a file that does not
-    say which network it holds.
+    name: of the network. ValueError for a file that does not say which it holds, without one.
     """
     path = Path(path)
     if (pruned := path / "pruned.safetensors").is_file():
         path = pruned
     weights = read_weights(find_file(path))
-    about = weights.architecture
-    if about is None:
+    name = name or (weights.architecture or {}).get("name", "")
+    if not name:
         raise ValueError(
             f"{weights.source} does not say which network it holds: name it, --model resnet18"
         )
-    name, classes = about["name"], about["num_classes"]
-    return fill_network(name, classes, weights, trusted_only=True), weights.info
+    architecture = {**(weights.architecture or {}), "name": name}
+    return replace(weights, architecture=architecture, known=known_preprocessing(name))
 
 
 def _fetch(name: str, weights: Weights) -> Mapping[str, Tensor]:

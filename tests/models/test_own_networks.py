@@ -5,9 +5,10 @@ import sys
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from prunelab import load_model, load_pruned, make_plan, prune, save_pruned, trace
-from prunelab.models import open_saved
+from prunelab.cli import app
 
 X = torch.zeros(1, 3, 32, 32)
 MODULE = """
@@ -112,9 +113,14 @@ def test_what_was_named_before_is_found_from_elsewhere(own, tmp_path_factory, mo
     assert torch.equal(load_pruned(path, "nets_of_mine:small")(X), small(X))
 
 
-def test_opening_what_was_saved_runs_no_code_either(own, monkeypatch):
-    path, small = save_small(own)
-    assert torch.equal(open_saved(path)[0](X), small(X))
+def test_a_file_that_is_exported_runs_no_code_either(own, monkeypatch):
+    path, _ = save_small(own)
+    options = ["--image-size", "32", "--to", "state_dict"]
+    runner = CliRunner()
+    assert runner.invoke(app, ["export", str(path), *options]).exit_code == 0
     monkeypatch.setenv("XDG_CONFIG_HOME", str(own / "another machine"))
-    with pytest.raises(ValueError, match=r"name it yourself, .* or --model nets_of_mine:small"):
-        open_saved(path)
+    refused = runner.invoke(app, ["export", str(path), *options])
+    assert "name it yourself" in str(refused.exception)
+    assert "--model nets_of_mine:small" in str(refused.exception)
+    named = runner.invoke(app, ["export", str(path), *options, "--model", "nets_of_mine:small"])
+    assert named.exit_code == 0

@@ -6,6 +6,7 @@ import warnings
 import pytest
 import torch
 import torchvision
+from typer.testing import CliRunner
 
 from prunelab import (
     TrainSettings,
@@ -20,6 +21,7 @@ from prunelab import (
     trace,
     train,
 )
+from prunelab.cli import app
 from prunelab.models import open_saved
 from prunelab.models.loading import _fetch
 from prunelab.models.weights import open_weights
@@ -93,7 +95,7 @@ def test_the_checkpoint_of_a_training_is_weights(tmp_path, few_digits, make_mode
         warnings.simplefilter("error")  # it knows how its images were normalised
         _, data = load_model_and_data("resnet20", "digits", weights=path, device="cpu")
     assert data.normalization == few_digits.normalization
-    assert open_saved(tmp_path)[1]["image_size"] == 32
+    assert open_saved(tmp_path).preprocessing == (few_digits.normalization, 32)
 
 
 def test_an_unfinished_training_is_said(tmp_path, few_digits, make_model):
@@ -193,3 +195,25 @@ def test_a_folder_with_a_foreign_run_json(tmp_path):
         (tmp_path / "run.json").write_text(text)
         with pytest.raises(ValueError, match=r"its run\.json is none of ours"):
             load_model("resnet20", weights=tmp_path)
+
+
+def test_export_from_the_command_line(tmp_path, few_digits, make_model):
+    model = make_model("resnet20")
+    small = prune(model, make_plan(trace(model, X), {"*": 0.5}))
+    path = tmp_path / "small.safetensors"
+    save_pruned(path, small, small.pruning_plan, info=few_digits.describe())
+    plain = tmp_path / "plain.pt"
+    torch.save(model.state_dict(), plain)
+    runner = CliRunner()
+
+    def export(*arguments):
+        done = runner.invoke(app, ["export", *map(str, arguments), "--to", "torch.export"])
+        return done.output if done.exit_code == 0 else str(done.exception)
+
+    assert "of 64 images 100.0% of answers equal" in export(path, "--data", "digits")
+    assert "these images were random numbers" in export(path)
+    assert "does not say which network it holds: name it, --model resnet18" in export(plain)
+    assert "how large its images are" in export(plain, "--model", "resnet20")
+    assert "100.0% of answers" in export(plain, "--model", "resnet20", "--data", "digits")
+    assert (tmp_path / "small.pt2").exists()
+    assert (tmp_path / "plain.pt2").exists()
