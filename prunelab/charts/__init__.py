@@ -5,6 +5,12 @@ plans: what goes with what · curves: accuracy · costs, front: what multiply-ad
 predictions: what breaks · tiles: inside a layer · network: it as a map, laid out by layout.
 """
 
+import sys
+
+# jsonschema, which altair imports, would build a grammar of web addresses: two seconds and a half,
+# of each kernel, for a check that charts never make
+without = sys.modules.setdefault("rfc3987_syntax", None) is None  # type: ignore[arg-type]
+
 from prunelab.charts.costs import choices, cost_left, latency, layer_cost, tradeoff
 from prunelab.charts.curves import (
     HANDLES,
@@ -28,6 +34,10 @@ from prunelab.charts.plans import coupling, kept_plans, overlap, plan_shares
 from prunelab.charts.predictions import class_accuracy, confusion, flip_images
 from prunelab.charts.style import enable, render_png
 from prunelab.charts.tiles import compare_scores, filter_tiles, kernel_pictures, map_pictures
+
+if without:  # who wants it later gets it
+    del sys.modules["rfc3987_syntax"]
+del sys, without
 
 __all__ = [
     "HANDLES",

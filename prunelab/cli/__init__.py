@@ -1,11 +1,11 @@
-"""The command line: prunelab lab | prune | replay | report | export.
+"""The command line: prunelab lab | prune | replay | sweep | report | export.
 
 A file for each command; options: what several of them take.
 """
 
 import typer
 
-from prunelab.cli import export, lab, prune, replay, report
+from prunelab.cli import export, lab, prune, replay, report, sweep
 
 app = typer.Typer(
     help="Study and prune the filters of convolutional networks.",
@@ -16,6 +16,7 @@ app = typer.Typer(
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(lab.lab)
 app.command()(prune.prune)
 app.command()(replay.replay)
+app.command()(sweep.sweep)
 app.command()(report.report)
 app.command()(export.export)
 

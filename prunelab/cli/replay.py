@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunelab.cli import options
-from prunelab.utils.ownership import owning
-from prunelab.utils.paths import runs_dir
 from prunelab.utils.stopping import Terminated
 
 if TYPE_CHECKING:
@@ -33,6 +31,9 @@ def replay(
     to: Annotated[
         str, typer.Option(help="also write the small network as onnx, torch.export or state_dict")
     ] = "",
+    baseline: Annotated[
+        str, typer.Option(help="the folder of a run whose baseline is this one's, too")
+    ] = "",
     wait: options.Wait = False,
 ) -> None:
     """Run a recipe by papermill; run again, it resumes, and does nothing twice.
@@ -43,81 +44,38 @@ def replay(
     papermill is left out; the same command without torchrun makes the notebook from what is there.
     """
     given: dict[str, Any] = {"weights": weights, "normalization": normalization}
-    given |= {"image_size": image_size, "label": label}
-    run(
-        recipe,
-        data=data,
-        changes=changes,
-        device=device,
-        seed=seed,
-        out=out,
-        to=to,
-        wait=wait,
-        **given,
-    )
+    given |= {"image_size": image_size, "label": label, "changes": changes or []}
+    given |= {"data": data, "device": device, "seed": seed, "out": out, "to": to}
+    run(recipe, wait=wait, baseline=baseline, **given)
 
 
-def run(
-    recipe: str,
-    *,
-    data: str = "",
-    changes: list[str] | None = None,
-    device: str = "auto",
-    seed: int = 0,
-    out: str = "",
-    to: str = "",
-    wait: bool = False,
-    **given: Any,
-) -> None:
-    """Run the replay notebook on a recipe; given: settings of its model and data."""
-    from prunelab.data import check_source
-    from prunelab.experiments import Finished, change_recipe, load_recipe, run_notebook
-    from prunelab.export import check_format
-    from prunelab.models import check_start
+def run(recipe: str, *, wait: bool = False, **given: Any) -> None:
+    """Run the replay notebook; given: arguments of `NotebookReplay`."""
+    from prunelab.experiments import NotebookReplay
     from prunelab.utils import processes
-    from prunelab.utils.devices import pick_device
 
-    recipe = str(Path(recipe).resolve()) if recipe.endswith((".yaml", ".yml")) else recipe
-    # what is wrong is said before anything starts
-    loaded = change_recipe(load_recipe(recipe, changes or ()), **given)
-    pick_device(device)
-    check_start(loaded.model.name, loaded.model.weights)
-    if to:
-        check_format(to)
-    source = check_source(data or loaded.data.source)
-    runs = Path(out).resolve() if out else runs_dir()
-    folder = runs / f"{loaded.name}-{seed}"
+    asked = NotebookReplay(recipe, **given)
     if processes.started_by_torchrun():
-        _replay_together(loaded, source, device, seed, runs)
+        how = (given["device"], given.get("seed", 0), asked.out, given.get("baseline", ""))
+        _replay_together(asked.recipe, asked.source, *how)
         return
-    finished = Finished(folder, loaded, seed, source, to)
-    if finished.is_so():
-        print(f"{loaded.title}: finished before, in {folder}\n\n{finished.table()}")
+    if asked.is_done:
+        print(f"{asked.recipe.title}: finished before, in {asked.folder}\n\n{asked.table()}")
         return
-    parameters = {
-        "recipe": recipe,
-        "data": source,
-        **given,
-        "device": device,
-        "seed": seed,
-        "changes": changes or [],
-        "out": str(runs),
-        "to": to,
-    }
     try:
-        with owning(folder, wait=wait):
-            run_notebook("replay", folder / "replay.ipynb", parameters)
+        made = asked.run(wait=wait)
     except KeyboardInterrupt as error:
         print(
-            f"\nStopped. {folder} keeps where it was; the same command goes on from there.",
+            f"\nStopped. {asked.folder} keeps where it was; the same command goes on from there.",
             file=sys.stderr,
         )
         raise typer.Exit(143 if isinstance(error, Terminated) else 130) from None
-    finished.note()
-    print(f"\nThe executed notebook is {folder / 'replay.ipynb'}")
+    print(f"\nThe executed notebook is {made}")
 
 
-def _replay_together(recipe: "Recipe", source: str, device: str, seed: int, runs: Path) -> None:
+def _replay_together(
+    recipe: "Recipe", source: str, device: str, seed: int, runs: Path, baseline: str = ""
+) -> None:
     from torch.distributed import destroy_process_group
 
     from prunelab.experiments import replay
@@ -129,7 +87,8 @@ def _replay_together(recipe: "Recipe", source: str, device: str, seed: int, runs
         redirect_stdout(nowhere if processes.rank() else sys.stdout),
     ):
         try:
-            rows = replay(recipe, data=source, device=device, seed=seed, out=runs)
+            how: dict[str, Any] = {"seed": seed, "out": runs, "baseline": baseline or None}
+            rows = replay(recipe, data=source, device=device, **how)
         except RuntimeError as error:
             raise ValueError(
                 f"process {processes.rank()} of {processes.world_size()} stopped, perhaps because "

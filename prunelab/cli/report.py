@@ -20,7 +20,7 @@ def report(
 
     from prunelab.experiments import compare_with_paper, gather_rows, read_rows
 
-    runs, kept = Path(out or runs_dir()) / "results.csv", data_dir() / "results" / "replays.csv"
+    runs, kept = Path(out or runs_dir()), data_dir() / "results" / "replays.csv"
     rows = read_rows(kept, runs)
     if rows.empty:
         raise FileNotFoundError(

@@ -5,7 +5,7 @@ reading: one image, any mode and size · batches: what training draws · images:
 """
 
 from prunelab.data.batches import FileSplit, Split, pick_batch_size, take
-from prunelab.data.datasets import NAMED, check_source, load_data
+from prunelab.data.datasets import NAMED, check_source, find_size, load_data
 from prunelab.data.images import (
     NORMALIZATIONS,
     Normalization,
@@ -28,6 +28,7 @@ __all__ = [
     "check_source",
     "data_from",
     "find_normalization",
+    "find_size",
     "load_data",
     "normalize",
     "open_image",

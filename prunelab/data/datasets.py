@@ -1,6 +1,8 @@
 """Data sets by name, folder or table, with a validation split held out of training."""
 
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +10,7 @@ import torch.nn.functional as F
 from prunelab.data.cache import decode_cached, pick_size
 from prunelab.data.folders import list_folder
 from prunelab.data.images import NormalizationLike
-from prunelab.data.listing import TEST_FRACTION, hold_out
+from prunelab.data.listing import TEST_FRACTION, Listing, hold_out
 from prunelab.data.reading import LARGEST_RESIDENT
 from prunelab.data.splits import Arrays, DataSplits, How, check_how, make_splits
 from prunelab.data.tables import SUFFIXES, list_table
@@ -97,6 +99,28 @@ def load_data(
     return make_splits(label or source, parts, classes, source, how)
 
 
+class Size(NamedTuple):
+    """How large a data set is: training images before any are held out, classes, pixels a side."""
+
+    train: int
+    classes: int
+    pixels: int
+
+
+SIZES = {"digits": Size(1438, 10, 32), "cifar10": Size(50_000, 10, 32)}
+SIZES["cifar100"] = SIZES["cifar10"]._replace(classes=100)
+
+
+@lru_cache(maxsize=32)
+def find_size(source: str, image_size: int | None = None) -> Size:
+    """The size of a data set of `check_source`, without reading its images or fetching anything."""
+    if source in SIZES:
+        return SIZES[source]
+    listing = _list(Path(source))
+    train = len(listing.parts["train"].files)
+    return Size(train, len(listing.classes), image_size or pick_size(listing))
+
+
 def _load_digits() -> dict[str, Arrays]:
     from sklearn.datasets import load_digits
 
@@ -127,8 +151,12 @@ def _load_cifar(name: str) -> tuple[dict[str, Arrays], tuple[str, ...]]:
     return parts, tuple(read.classes)
 
 
+def _list(path: Path) -> Listing:
+    return list_table(path) if path.is_file() else list_folder(path)
+
+
 def _load_listed(path: Path, how: How, label: str | None) -> DataSplits:
-    listing = list_table(path) if path.is_file() else list_folder(path)
+    listing = _list(path)
     name = label or (path.stem if path.is_file() else path.name)
     size = how.image_size or pick_size(listing)
     if size <= LARGEST_RESIDENT:

@@ -51,6 +51,7 @@ def replay(
     device: str = "auto",
     seed: int = 0,
     out: str | Path | None = None,
+    baseline: str | Path | None = None,
 ) -> pd.DataFrame:
     """Run all of a recipe: what its networks cost and how well they do.
 
@@ -62,14 +63,15 @@ def replay(
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ….
         seed: of weights, batches and the validation split.
         out: where run folders go; None: `data/runs`.
+        baseline: as in `Experiment`.
 
     Returns:
         A tidy row for each network (baseline, pruned, retrained, continued, scratch, as far as the
         recipe makes them); columns recipe, paper, kind, model, dataset, seed, start, epochs,
-        n_test, test_accuracy, n_val, val_accuracy (both at the last epoch), val_accuracy_best,
-        test_accuracy_best, flops (multiply-adds for one image), params, params_all, flops_removed,
-        params_removed, seconds, device, processes, torch, latency_ms, latency_batch, threads,
-        weights (their digest).
+        n_train, n_test, test_accuracy, n_val, val_accuracy (both at the last epoch),
+        val_accuracy_best, test_accuracy_best, flops (multiply-adds for one image), params,
+        params_all, flops_removed, params_removed, seconds, device, processes, torch, latency_ms,
+        latency_batch, threads, weights (their digest).
 
     Raises:
         ValueError: an unknown recipe, layer or device, or a folder of another run.
@@ -78,7 +80,7 @@ def replay(
     Example:
         >>> replay("digits-quick", device="cpu")
     """
-    run = Experiment(recipe, data=data, device=device, seed=seed, out=out)
+    run = Experiment(recipe, data=data, device=device, seed=seed, out=out, baseline=baseline)
     run.retrained()
     run.continued()
     run.scratch()
@@ -101,6 +103,8 @@ class Experiment:
         normalization: likewise.
         image_size: likewise.
         label: likewise.
+        baseline: the folder of a run with the same baseline, which is taken from there or, where it
+            is not done, trained there; None: as the recipe's `baseline_from` says.
 
     Attributes:
         recipe, data, device, seed, out: as given.
@@ -133,6 +137,7 @@ class Experiment:
         normalization: str | None = None,
         image_size: int | None = None,
         label: str | None = None,
+        baseline: str | Path | None = None,
     ) -> None:
         loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes)
         self.recipe = change_recipe(
@@ -142,6 +147,7 @@ class Experiment:
         self.seed = seed
         self.out = Path(out) if out else runs_dir()
         self.folder = self.out / f"{self.recipe.name}-{seed}"
+        self._shared = Path(baseline) if baseline else None
         self.data = data if isinstance(data, DataSplits) else self._load_data(data)
         classes = len(self.data.classes)
         self.num_classes = self.recipe.model.num_classes or classes
@@ -191,8 +197,8 @@ class Experiment:
             model = self._fresh() if start is None else self._fill(start)
             if settings is not None:
                 shared = recipe.baseline_from if start is None else None
-                home = f"{shared or recipe.name}-{self.seed}"
-                file = self.out / home / "baseline.safetensors"
+                home = self._shared or self.out / f"{shared or recipe.name}-{self.seed}"
+                file = home / "baseline.safetensors"
                 self._optimizer = self._trainings.train("baseline", model, settings, file)
             self._networks["baseline"] = model.to(self.device)
         return self._networks["baseline"]
@@ -351,12 +357,9 @@ class Experiment:
         return read_log(self.folder)
 
     def report(self) -> pd.DataFrame:
-        """A tidy row for each network so far, as of `replay`.
-
-        Kept in rows.csv, and gathered in `<out>/results.csv`.
-        """
+        """A tidy row for each network so far, as of `replay`; kept in rows.csv."""
         self.pruned()
-        return report_rows(self._networks, self.recipe, self.graph, self._trainings, self.out)
+        return report_rows(self._networks, self.recipe, self.graph, self._trainings)
 
     def summary(self) -> pd.DataFrame:
         """The report for reading: percent, millions and milliseconds, a line for each network."""

@@ -1,6 +1,6 @@
 """Experiments as data: a YAML file of a few lines for each row of the paper's tables."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -219,7 +219,7 @@ def check_recipe(content: Mapping[str, Any], what: str) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise ValueError(f"{what}: {_explain(error)}") from None
+        raise ValueError(f"{what}: {explain(error, _fields)}") from None
 
 
 def change_recipe(
@@ -263,16 +263,20 @@ def _read_yaml(name_or_path: str | Path, above: tuple[str, ...] = ()) -> dict[st
             f"unknown recipe {name!r}{did_you_mean(name, known)}Known: {', '.join(known)}, or a "
             ".yaml file"
         )
-    try:
-        own = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"recipe {name!r} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(own, dict):
-        raise ValueError(
-            f"recipe {name!r} must hold keys and values, such as `model: {{name: resnet20}}`"
-        )
+    own = parse_yaml(f"recipe {name!r}", text, "model: {name: resnet20}")
     base = _read_yaml(own.pop("extends"), above) if "extends" in own else {}
     return {**_merge(base, own), "name": name}
+
+
+def parse_yaml(what: str, text: str, example: str) -> dict[str, Any]:
+    """The keys and values of a YAML text; a ValueError begins with `what`."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{what} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{what} must hold keys and values, such as `{example}`")
+    return content
 
 
 def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -306,12 +310,13 @@ def change_setting(content: dict[str, Any], change: str) -> None:
     content[key] = yaml.safe_load(text)
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError, fields_of: Callable[[tuple[Any, ...]], list[str]]) -> str:
+    """pydantic's error in sentences; fields_of: the keys of the section at a place."""
     sentences = []
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"])
         if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            known = _fields(problem["loc"][:-1])
+            known = fields_of(problem["loc"][:-1])
             hint = did_you_mean(problem["loc"][-1], known)
             sentences.append(f"unknown key {where!r}{hint}Known: {', '.join(known)}")
         elif problem["type"] == "missing":

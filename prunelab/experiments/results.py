@@ -28,16 +28,19 @@ def read_rows(*paths: str | Path) -> pd.DataFrame:
     """The rows of runs.
 
     Args:
-        paths: CSVs of results; none: what is published in `data/results/replays.csv`.
+        paths: CSVs of results, or folders of runs (`data/runs`), each of which holds its own rows;
+            none: what is published in `data/results/replays.csv`.
 
     Returns:
         A row for each network, the last of equal runs; empty where no file exists.
 
     Example:
-        >>> read_rows("data/runs/results.csv")
+        >>> read_rows("data/runs")
     """
-    paths = paths or (find_shipped(PUBLISHED),)
-    frames = [pd.read_csv(path) for path in paths if Path(path).exists()]
+    files: list[Path] = []
+    for path in map(Path, paths or (find_shipped(PUBLISHED),)):
+        files += sorted(path.glob("*/rows.csv")) if path.is_dir() else [path] * path.exists()
+    frames = [pd.read_csv(file) for file in files]
     if not frames:
         return pd.DataFrame(columns=[*KEY, "weights", "test_accuracy", "flops", "params"])
     together = pd.concat(frames, ignore_index=True).drop_duplicates(KEY, keep="last")

@@ -28,11 +28,10 @@ def report_rows(
     recipe: Recipe,
     graph: ChannelGraph,
     trainings: Trainings,
-    out: Path,
 ) -> pd.DataFrame:
     """A row for each of {kind: network}, measured or, where their weights are known, read.
 
-    Kept in the run's `rows.csv`, and gathered in `<out>/results.csv`. graph: of the unpruned one.
+    Kept in the run's `rows.csv`. graph: of the unpruned network.
     """
     path = trainings.folder / "rows.csv"
     models = {kind: networks[kind] for kind in KINDS if kind in networks}
@@ -45,7 +44,6 @@ def report_rows(
         trainings.own()
         gather_rows(_measure_networks(models, hashes, recipe, graph, trainings), path)
     rows = processes.broadcast(lambda: read_rows(path))
-    gather_rows(rows, out / "results.csv")
     rows = rows[rows["kind"].isin(models)]
     return sort_rows(rows)
 
@@ -90,6 +88,7 @@ def _measure_network(
         "seed": trainings.seed,
         "start": Path(weights).name if weights else "trained",
         "epochs": len(history),
+        "n_train": len(data.train),
         "n_test": test.total,
         "test_accuracy": test.accuracy,
         "n_val": val.total,

@@ -84,15 +84,16 @@ def _differences(before: Any, now: Any, where: str = "") -> list[str]:
 class Finished:
     """Whether a replay was run to its end, of just this recipe on just these files.
 
-    It is noted in `finished.json`, so that one called again needs no kernel to know it.
+    It is noted in `finished.json`, so that one called again needs no kernel to know it. data: of
+    `sign_data`.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, seed: int, source: str, to: str) -> None:
+    def __init__(self, folder: Path, recipe: Recipe, seed: int, data: str, to: str) -> None:
         self.folder = folder
         self._about = {
             "recipe": _comparable(recipe) | {"continued": recipe.continued},
             "seed": seed,
-            "data": _sign(source),
+            "data": data,
             "to": to,
         }
 
@@ -114,7 +115,7 @@ class Finished:
         return f"{summarise(rows).to_string()}\n\n" + "\n".join(files)
 
 
-def _sign(source: str) -> str:
+def sign_data(source: str) -> str:
     """A digest of a data set's files, by their names, sizes and times; a name is its own."""
     path = Path(source)
     files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []

@@ -5,7 +5,7 @@ has · loading: `load_model` · pruned: pruned files · together: a network and 
 """
 
 from prunelab.models.cifar import initialise
-from prunelab.models.families import model_names
+from prunelab.models.families import known_preprocessing, model_names
 from prunelab.models.loading import check_start, fill_network, load_model, open_saved
 from prunelab.models.pruned import load_pruned, save_pruned
 from prunelab.models.together import load_data_for, load_model_and_data
@@ -17,6 +17,7 @@ __all__ = [
     "describe_network",
     "fill_network",
     "initialise",
+    "known_preprocessing",
     "load_data_for",
     "load_model",
     "load_model_and_data",

@@ -159,6 +159,12 @@ def _read(path: Path) -> Owner | None:
         return None
 
 
+def find_owner(folder: Path) -> Owner | None:
+    """Who works in a folder now; None where no one does."""
+    owner = _read(folder / NAME)
+    return None if owner is None or owner.is_dead(folder / NAME) else owner
+
+
 def _remove(path: Path, owner: Owner | None) -> None:
     """Take a dead owner's file away; of several who try, one does."""
     grave = path.with_name(f"{path.name}.{uuid.uuid4().hex}")

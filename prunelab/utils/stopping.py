@@ -26,7 +26,7 @@ class Stops:
 
 @contextmanager
 def noting_stops(
-    on_stop: Callable[[], None] | None = None, *, able: bool = True
+    on_stop: Callable[[], object] | None = None, *, able: bool = True
 ) -> Iterator[Stops]:
     """Within it, SIGINT and SIGTERM are noted, and `obey` obeys; asked twice, one stops at once.
 

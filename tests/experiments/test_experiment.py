@@ -18,6 +18,7 @@ from prunelab import (
     load_pruned,
     load_recipe,
     read_log,
+    read_rows,
     replay,
     runs_dir,
     save_weights,
@@ -69,7 +70,7 @@ def test_replay_leaves_rows_and_files_and_does_nothing_twice(
     part = Experiment(recipe, data=few_digits, device="cpu", out=tmp_path)
     part.baseline()
     assert set(part.report()["kind"]) == {"baseline", "pruned"}
-    assert len(pd.read_csv(folder / "rows.csv")) == len(pd.read_csv(tmp_path / "results.csv")) == 5
+    assert len(pd.read_csv(folder / "rows.csv")) == len(read_rows(tmp_path)) == 5
 
 
 def test_pruned_rows_share_a_baseline(few_digits, tmp_path, monkeypatch):
@@ -242,11 +243,11 @@ def test_command_line_replays_by_papermill_and_resumes(folder, tmp_path):
     assert "widgets" not in notebook["metadata"]
     tags = [cell["metadata"].get("tags", []) for cell in notebook["cells"]]
     assert ["injected-parameters"] in tags
-    rows = pd.read_csv(tmp_path / "o" / "results.csv")
+    rows = read_rows(tmp_path / "o")
     again = subprocess.run(command(*arguments), capture_output=True, text=True, cwd=tmp_path)
     assert "ResNet-20 on digits: finished before, in" in again.stdout
     assert first.stdout.split("\n\n")[-2] in again.stdout  # its files; the table is above
-    assert pd.read_csv(tmp_path / "o" / "results.csv").equals(rows)
+    assert read_rows(tmp_path / "o").equals(rows)
     (folder / "train" / "cats" / "0.png").touch()  # perhaps another picture: looked at again
     more = Finished(tmp_path / "o" / "digits-quick-0", load_recipe("digits-quick"), 0, "digits", "")
     assert not more.is_so()

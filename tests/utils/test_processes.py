@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from prunelab import load_recipe
+from prunelab import load_recipe, read_rows
 from prunelab.cli.replay import _replay_together
 from prunelab.utils import processes
 
@@ -269,7 +269,7 @@ def test_a_process_that_dies_ends_all_and_the_run_goes_on(folder, tmp_path):
     printed, errors = again.communicate(timeout=300)
     assert again.returncode == 0, errors
     assert "of 20 epochs were done before" in printed
-    rows = pd.read_csv(out / "results.csv")
+    rows = read_rows(out)
     assert list(rows["kind"]) == ["baseline", "pruned", "retrained"]
     assert set(rows["processes"]) == {2}
     assert set(rows["epochs"]) == {20, 0, 1}

@@ -1,0 +1,143 @@
+"""How far the points of a sweep are, by the files in its folder, whoever runs it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from prunelab.experiments.results import read_rows
+from prunelab.experiments.sweep.definition import Sweep
+from prunelab.experiments.sweep.points import RECIPES, Point
+from prunelab.experiments.sweep.storage import Place
+from prunelab.experiments.sweep.task import FAILED
+from prunelab.experiments.sweep.work import Work
+from prunelab.utils.ownership import find_owner
+from prunelab.utils.tensors import write_whole
+
+ABOUT = "sweep.json"
+# of the networks of a point, the one that a table of points shows
+SHOWN = ("retrained", "scratch-E", "scratch-B", "pruned", "baseline")
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a point is.
+
+    state: done, running, waiting or failed. epoch: how many of its epochs are trained. tries: how
+    often it was begun by this sweep.
+    """
+
+    state: str = "waiting"
+    epoch: int = 0
+    epochs: int = 0
+    error: str = ""
+    notebook: str = ""
+    tries: int = 0
+    seconds: float = 0.0
+
+
+def write_about(sweep: Sweep, points: list[Point], work: Mapping[str, Work], place: Place) -> None:
+    """Keep what a sweep consists of in its folder, for those that look at it."""
+    listed = [{**point.as_json(), "epochs": work[point.key].epochs} for point in points]
+    about = {"name": sweep.name, "title": sweep.title, "points": listed}
+    write_whole(place.folder / ABOUT, json.dumps(about, indent=1))
+    place.push(ABOUT)
+    place.push(RECIPES)
+
+
+def read_about(folder: Path) -> tuple[str, list[tuple[Point, int]]]:
+    """Title, and points with their epochs, of a sweep's folder."""
+    path = folder / ABOUT
+    if not path.exists():
+        raise FileNotFoundError(
+            f"there is no sweep in {folder}: name the folder that `prunelab sweep` made, such as "
+            "data/runs/digits-small, or a CSV of its points"
+        )
+    about = json.loads(path.read_text(encoding="utf-8"))
+    points = []
+    for values in about["points"]:
+        epochs = values.pop("epochs")
+        points.append((Point(**{**values, "changes": tuple(values["changes"])}), epochs))
+    return about["title"], points
+
+
+def look(folder: Path, epochs: int = 0) -> Status:
+    """How far the point of a folder is."""
+    status = Status(epoch=count_logged(folder), epochs=epochs)
+    if (folder / "finished.json").exists():
+        return replace(status, state="done")
+    if find_owner(folder) is not None:
+        return replace(status, state="running")
+    if (folder / FAILED).exists():
+        about = json.loads((folder / FAILED).read_text(encoding="utf-8"))
+        return replace(status, state="failed", error=about["error"], notebook=about["notebook"])
+    return status
+
+
+def count_logged(folder: Path) -> int:
+    """How many epochs a run has logged; its folder may not be there yet."""
+    path = folder / "log.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def read_sweep(where: str | Path) -> pd.DataFrame:
+    """The points of a sweep, running or finished, and what came of them so far.
+
+    Args:
+        where: the sweep's folder or address, or a CSV of such points.
+
+    Returns:
+        A row for each point; columns point, seed, recipe, for_others (it only trains a baseline
+        that others share), those of the settings that vary, state (done, running, waiting, failed),
+        epoch, epochs, error, notebook, and, for those that are done, the columns of `replay` for
+        their retrained network (where there is none, for the scratch one, else the baseline). All
+        networks of all points: `read_rows(folder)`.
+
+    Raises:
+        FileNotFoundError: there is no sweep.
+
+    Example:
+        >>> points = read_sweep("data/runs/digits-small")
+        >>> points["state"].value_counts()
+    """
+    if str(where).endswith(".csv"):
+        if not Path(where).exists():
+            raise FileNotFoundError(f"there is no {where}")
+        return pd.read_csv(where)
+    place = Place(where)
+    place.pull_small()
+    points = read_about(place.folder)[1]
+    settings = list(dict.fromkeys(key for point, _ in points for key in point.settings))
+    lines = []
+    for point, epochs in points:
+        folder = place.folder / point.key
+        lines.append(_describe(point, settings, look(folder, epochs), folder))
+    return pd.DataFrame(lines)
+
+
+def _describe(point: Point, settings: list[str], status: Status, folder: Path) -> dict[str, Any]:
+    line: dict[str, Any] = {"point": point.name, "seed": point.seed}
+    line |= {"recipe": Path(point.recipe).stem, "for_others": point.for_others}
+    line |= {key: _as_cell(point.settings.get(key)) for key in settings}
+    line |= {"state": status.state, "epoch": status.epoch, "epochs": status.epochs}
+    line |= {"error": status.error, "notebook": status.notebook}
+    if status.state == "done":
+        line |= {**pick_row(read_rows(folder / "rows.csv")), "epochs": status.epochs}
+    return line
+
+
+def pick_row(rows: pd.DataFrame) -> dict[str, Any]:
+    """The network that a table of points shows."""
+    for kind in SHOWN:
+        own = rows[rows["kind"] == kind]
+        if len(own):
+            row = own.iloc[-1].drop(["recipe", "seed"])
+            return {str(name): value for name, value in row.items()}
+    return {}
+
+
+def _as_cell(value: Any) -> Any:
+    return value if value is None or isinstance(value, int | float | str) else json.dumps(value)

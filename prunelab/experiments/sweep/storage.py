@@ -1,0 +1,173 @@
+"""Where a sweep's runs are kept: a folder, or any address of fsspec's, such as s3://bucket/sweeps.
+
+Work is done in a folder here; for an address, what changes in it is copied there, now and then and
+at the end. Each file has one writer: the worker that has its point, or the sweep.
+"""
+
+import os
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from prunelab.utils.tensors import hash_text
+
+EVERY = 20.0  # seconds between two copies of a run that goes on
+LAST = "finished.json"  # is copied when all else is there
+OWNER = ".owner.json"
+# of these a table is made; the rest stays where it is
+SMALL = ("rows.csv", "finished.json", "failed.json", "log.jsonl", "sweep.json", OWNER)
+
+
+class Place:
+    """A folder of runs, at an address or just here.
+
+    Args:
+        address: a folder, or an address with a protocol.
+        scratch: where work is done for an address; None: in the system's temporary folder.
+
+    Attributes:
+        folder: where work is done.
+        is_remote: whether that is a copy.
+    """
+
+    def __init__(self, address: str | Path, scratch: Path | None = None) -> None:
+        self.address = str(address).removeprefix("file://")
+        self.is_remote = "://" in self.address
+        self._sent: dict[Path, tuple[int, int]] = {}
+        self._seen: dict[str, str] = {}
+        self._lock = threading.Lock()
+        if not self.is_remote:
+            self.folder = Path(self.address).resolve()
+            return
+        try:
+            self._fs, self._root = fsspec.core.url_to_fs(self.address)
+        except (ImportError, ValueError) as error:
+            raise ValueError(
+                f"{self.address} cannot be used ({error}); an address needs its package, such as "
+                "s3fs for s3:// (pip install s3fs)"
+            ) from None
+        base = scratch or Path(tempfile.gettempdir()) / f"prunelab-{os.getuid()}"
+        self.folder = base / hash_text(self.address, 12)
+
+    @property
+    def is_here_alone(self) -> bool:
+        """Whether only this process sees it."""
+        return self.address.startswith("memory://")
+
+    def pull(self, run: str, *, exactly: bool = False) -> None:
+        """Bring the files of a run here that are not; exactly: and leave no others."""
+        if not self.is_remote:
+            return
+        found = self._list_there(run)
+        names = {self._name_here(there) for there in found}
+        for path in self._list_here(run) if exactly else ():
+            if path not in names:
+                path.unlink()
+        for there, about in found.items():
+            here, when = self._name_here(there), _find_time(about)
+            same = here.exists() and here.stat().st_size == about["size"]
+            if not same or when is None or here.stat().st_mtime != when:
+                self._bring(there, about)
+
+    def pull_small(self, runs: Iterable[str] = ("",)) -> None:
+        """Bring what tables are made of, of some runs or all, as far as it changed."""
+        if not self.is_remote:
+            return
+        for there, about in [item for run in runs for item in self._list_there(run).items()]:
+            sign = _sign(about)
+            if there.rpartition("/")[2] in SMALL and self._seen.get(there) != sign:
+                self._bring(there, about)
+                self._seen[there] = sign
+
+    def push(self, run: str) -> None:
+        """Copy what changed of a run, the mark that it is finished last."""
+        if not self.is_remote:
+            return
+        with self._lock:
+            files = self._list_here(run)
+            for path in sorted(files, key=lambda path: path.name == LAST):
+                try:
+                    found = path.stat()
+                    now = (found.st_size, found.st_mtime_ns)
+                    if self._sent.get(path) != now:
+                        self._fs.put_file(str(path), self._name_there(path))
+                        self._sent[path] = now
+                except FileNotFoundError:
+                    continue  # it was renamed meanwhile
+            gone = [path for path in self._sent if run in path.parts and not path.exists()]
+            for path in gone:
+                del self._sent[path]
+                if self._fs.exists(self._name_there(path)):
+                    self._fs.rm_file(self._name_there(path))
+
+    @contextmanager
+    def pushing(self, run: str) -> Iterator[None]:
+        """Within it, a run's files are copied every few seconds, and at the end."""
+        if not self.is_remote:
+            yield
+            return
+        ended = threading.Event()
+
+        def keep_on() -> None:
+            while not ended.wait(EVERY):
+                self.push(run)
+
+        thread = threading.Thread(target=keep_on, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            self.push(run)
+
+    def _bring(self, there: str, about: dict[str, Any]) -> None:
+        here, when = self._name_here(there), _find_time(about)
+        here.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=here.parent, prefix=f".{here.name}.")
+        os.close(handle)
+        self._fs.get_file(there, part)
+        if when is not None:  # signs of life are told by it
+            os.utime(part, (when, when))
+        os.replace(part, here)
+        found = here.stat()
+        self._sent[here] = (found.st_size, found.st_mtime_ns)
+
+    def _list_there(self, run: str) -> dict[str, dict[str, Any]]:
+        root = f"{self._root}/{run}".rstrip("/")
+        self._fs.invalidate_cache()
+        try:
+            found: dict[str, dict[str, Any]] = self._fs.find(root, detail=True)
+        except FileNotFoundError:
+            return {}
+        return found
+
+    def _list_here(self, run: str) -> list[Path]:
+        own = self.folder / run
+        files = [own] if own.is_file() else [path for path in own.rglob("*") if path.is_file()]
+        return [path for path in files if path.name == OWNER or not path.name.startswith(".")]
+
+    def _name_here(self, there: str) -> Path:
+        return self.folder / there.removeprefix(self._root).lstrip("/")
+
+    def _name_there(self, path: Path) -> str:
+        return f"{self._root}/{path.relative_to(self.folder).as_posix()}"
+
+
+def _find_time(about: dict[str, Any]) -> float | None:
+    """When a file at an address was written, if that is told."""
+    when = about.get("mtime") or about.get("LastModified") or about.get("created")
+    when = when.timestamp() if isinstance(when, datetime) else when
+    return float(when) if isinstance(when, int | float) else None
+
+
+def _sign(about: dict[str, Any]) -> str:
+    """What is another one when a file at an address was written again."""
+    names = ("ETag", "etag", "mtime", "LastModified", "last_modified", "created", "size")
+    return repr([about.get(name) for name in names])
