@@ -12,14 +12,21 @@ if TYPE_CHECKING:
     from prunelab.experiments import (
         Experiment,
         Recipe,
+        Sweep,
         check_parameters,
+        compare_points,
         compare_with_paper,
+        find_settings,
         load_recipe,
+        load_sweep,
         read_log,
         read_paper,
         read_rows,
+        read_sweep,
         recipe_names,
         replay,
+        run_sweep,
+        sweep_names,
         time_recipes,
     )
     from prunelab.export import Exported, export_network
@@ -78,7 +85,7 @@ if TYPE_CHECKING:
     from prunelab.utils.paths import find_weights, runs_dir
     from prunelab.utils.tensors import hash_tensors
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 
 # each name's home, imported when the name is first used: `import prunelab` costs nothing
 _NAMES = {
@@ -95,8 +102,9 @@ _NAMES = {
     "measure": """best_within choose_ratios compare_ratios feature_maps find_front find_unmeasured
         level_ratios measure_latency measure_retrained measure_sensitivity predict_accuracy
         uniform_ratios""",
-    "experiments": """Experiment Recipe check_parameters compare_with_paper load_recipe read_log
-        read_paper read_rows recipe_names replay time_recipes""",
+    "experiments": """Experiment Recipe Sweep check_parameters compare_points compare_with_paper
+        find_settings load_recipe load_sweep read_log read_paper read_rows read_sweep recipe_names
+        replay run_sweep sweep_names time_recipes""",
     "utils.paths": "find_weights runs_dir",
     "utils.tensors": "hash_tensors",
 }

@@ -33,6 +33,7 @@ from prunelab.charts.network import describe_network, network
 from prunelab.charts.plans import coupling, kept_plans, overlap, plan_shares
 from prunelab.charts.predictions import class_accuracy, confusion, flip_images
 from prunelab.charts.style import enable, render_png
+from prunelab.charts.sweep import sweep
 from prunelab.charts.tiles import compare_scores, filter_tiles, kernel_pictures, map_pictures
 
 if without:  # who wants it later gets it
@@ -72,5 +73,6 @@ __all__ = [
     "sensitivity",
     "sensitivity_handles",
     "sensitivity_map",
+    "sweep",
     "tradeoff",
 ]

@@ -2,11 +2,15 @@
 
 The widget is layout over the library: `state` holds the choice, `knobs` and `sliders` are the left
 side, `tabs` the right, `actions` what is below, `jobs` the threads of long work,
-`live` charts that move, `export` the recipe and the code.
+`live` charts that move, `sweep` a look at one, `export` the recipe and the code.
 """
 
+from prunelab.lab.sweep.view import SweepView, name_best, name_points
 from prunelab.lab.widget import Lab
 
 __all__ = [
     "Lab",
+    "SweepView",
+    "name_best",
+    "name_points",
 ]

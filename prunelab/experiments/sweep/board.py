@@ -18,6 +18,7 @@ from prunelab.experiments.sweep.work import Work, count_work, measure_speed
 from prunelab.utils.ownership import find_owner
 from prunelab.utils.paths import runs_dir
 
+UNDER_WAY = ("waiting", "running")
 PULL = 10.0  # seconds between two looks at an address
 
 
@@ -64,13 +65,10 @@ class Board:
         if time.monotonic() - self._pulled > PULL:
             self.place.pull_small(list(self.given))
             self._pulled = time.monotonic()
-        for key in list(self.given):
-            folder = self.place.folder / key
-            state = "waiting" if find_owner(folder) is None else "running"
-            if self.status[key].state in ("waiting", "running"):
-                self.status[key] = replace(
-                    self.status[key], state=state, epoch=count_logged(folder)
-                )
+        for point in self.points:
+            if point.key in self.given and self.status[point.key].state in UNDER_WAY:
+                state = UNDER_WAY[find_owner(self.place.folder / point.key) is not None]
+                self.mark(point, state=state, epoch=count_logged(point, self.place.folder))
 
     def flops_left(self) -> float:
         """Multiply-adds of training that are ahead."""
@@ -111,7 +109,7 @@ def open_board(sweep: Sweep, out: str | Path | None = None) -> Board:
     work = {point.key: count_work(point, point.load(place.folder)) for point in points}
     board = Board(sweep, place, points, {}, work)
     for point in points:
-        status = look(place.folder / point.key, work[point.key].epochs)
+        status = look(point, place.folder, work[point.key].epochs)
         # one of other settings, or of other data, is none of ours
         done = status.state == "done" and point.replay(place.folder).is_done
         board.status[point.key] = status
@@ -123,15 +121,17 @@ def open_board(sweep: Sweep, out: str | Path | None = None) -> Board:
 
 
 def find_ready(board: Board, waiting: Iterable[Point]) -> list[Point]:
-    """The points whose baseline is there, those with the most work first.
+    """The points whose baseline is there: first those that others need, and those with most work.
 
     Those whose baseline failed are noted as failed.
     """
-    ready = []
+    waiting, ready = list(waiting), []
+    needed_by = {point.baseline for point in waiting}
     for point in waiting:
         needed = "done" if point.baseline is None else board.status[point.baseline].state
         if needed == "done":
             ready.append(point)
         elif needed == "failed":
             board.mark(point, state="failed", error=f"its baseline, {point.baseline}, failed")
-    return sorted(ready, key=lambda point: -board.work[point.key].flops)
+    # with the longest last, a sweep would end in one worker that is left alone
+    return sorted(ready, key=lambda p: (p.key not in needed_by, -board.work[p.key].flops))

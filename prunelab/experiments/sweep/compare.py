@@ -51,5 +51,5 @@ def compare_points(points: pd.DataFrame) -> pd.DataFrame:
     if not lines:
         return pd.DataFrame(columns=columns)
     found = pd.DataFrame(lines).sort_values(["error", "flops"], ignore_index=True)
-    least = found["flops"].cummin().shift(fill_value=float("inf"))
+    least = found["flops"].astype(float).cummin().shift(fill_value=float("inf"))
     return found.assign(on_front=found["flops"] < least)[columns]

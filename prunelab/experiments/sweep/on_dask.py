@@ -13,6 +13,7 @@ from prunelab.experiments.sweep.points import Point
 from prunelab.experiments.sweep.task import Outcome, run_point, stop_points
 
 SAVING = 120.0  # seconds that running points have to save when they are stopped
+PATIENCE = "20s"  # for a scheduler to answer
 RETURN = 300.0  # seconds in which a scheduler that is gone may come back
 LOOK = 1.0  # between two looks
 AHEAD = 2  # points given out for each worker
@@ -99,7 +100,7 @@ class OnDask:
     def _connect(self) -> Any:
         try:
             where = self._cluster or self._scheduler
-            return self._dask.Client(where, set_as_default=False, timeout="20s")
+            return self._dask.Client(where, set_as_default=False, timeout=PATIENCE)
         except (OSError, ValueError) as error:
             raise OSError(
                 f"no Dask scheduler answers at {self._scheduler} ({_first_line(error)}); start one "

@@ -15,7 +15,9 @@ from prunelab.experiments.sweep.status import read_sweep, write_about
 from prunelab.experiments.sweep.task import Outcome, note_failure
 from prunelab.utils.ownership import owning
 from prunelab.utils.stopping import Stops, Terminated, noting_stops
+from prunelab.utils.tensors import write_whole
 
+POINTS = "points.csv"  # the table, when it is done
 Watch = Callable[[Board], None]
 
 
@@ -78,7 +80,10 @@ def run_sweep(
             _work(board, waiting, runner, retries, watch or (lambda _: None), stops)
         finally:
             runner.close()
-    return read_sweep(address)
+        points = read_sweep(address)
+        write_whole(place.folder / POINTS, points.to_csv(index=False))
+        place.push(POINTS)
+    return points
 
 
 def _work(
@@ -108,6 +113,7 @@ def _work(
                     raise Terminated if outcome.error == "Terminated" else KeyboardInterrupt
         if stops.asked is not None:
             runner.stop()
+            board.look()
             stops.obey()
         waiting = [p for p in waiting if board.status[p.key].state in ("waiting", "running")]
     watch(board)

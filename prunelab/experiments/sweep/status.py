@@ -64,9 +64,10 @@ def read_about(folder: Path) -> tuple[str, list[tuple[Point, int]]]:
     return about["title"], points
 
 
-def look(folder: Path, epochs: int = 0) -> Status:
-    """How far the point of a folder is."""
-    status = Status(epoch=count_logged(folder), epochs=epochs)
+def look(point: Point, runs: Path, epochs: int) -> Status:
+    """How far a point is; runs: the sweep's folder."""
+    folder = runs / point.key
+    status = Status(epoch=count_logged(point, runs), epochs=epochs)
     if (folder / "finished.json").exists():
         return replace(status, state="done")
     if find_owner(folder) is not None:
@@ -77,10 +78,12 @@ def look(folder: Path, epochs: int = 0) -> Status:
     return status
 
 
-def count_logged(folder: Path) -> int:
-    """How many epochs a run has logged; its folder may not be there yet."""
-    path = folder / "log.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+def count_logged(point: Point, runs: Path) -> int:
+    """How many epochs of its own a point has logged; its folder may not be there yet."""
+    path = runs / point.key / "log.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    # those of a baseline from elsewhere are logged, too
+    return sum(point.baseline is None or '"kind": "baseline"' not in line for line in lines)
 
 
 def read_sweep(where: str | Path) -> pd.DataFrame:
@@ -114,7 +117,8 @@ def read_sweep(where: str | Path) -> pd.DataFrame:
     lines = []
     for point, epochs in points:
         folder = place.folder / point.key
-        lines.append(_describe(point, settings, look(folder, epochs), folder))
+        status = look(point, place.folder, epochs)
+        lines.append(_describe(point, settings, status, folder))
     return pd.DataFrame(lines)
 
 

@@ -1,0 +1,1 @@
+"""A sweep while it runs, or after: view is the widget."""

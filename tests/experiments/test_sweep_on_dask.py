@@ -1,0 +1,225 @@
+"""Sweeps on Dask, with real worker processes: killed, restarted, and with nothing shared but S3."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_points import run_fake
+
+from prunelab import load_sweep, read_sweep, run_sweep
+from prunelab.experiments.sweep import on_dask
+from prunelab.experiments.sweep.on_dask import plan_workers
+
+TESTS = Path(__file__).parents[1]
+MANY = """
+recipes: digits-quick
+seeds: [0, 1]
+set: {baseline.epochs: 1, prune.ratios: {"*": "{ratio}"}}
+grid: {ratio: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], retrain.lr: [0.1, 0.01, 0.001, 0.0001]}
+"""
+
+
+@pytest.fixture
+def many(tmp_path):
+    """Fifty points, two of them baselines."""
+    path = tmp_path / "many.yaml"
+    path.write_text(MANY)
+    return load_sweep(path)
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    """Points train nothing, and do what files here tell."""
+    folder = tmp_path / "told"
+    folder.mkdir()
+    monkeypatch.setenv("PRUNELAB_FAKE", str(folder))
+    monkeypatch.setattr(on_dask, "run_point", run_fake)
+    return folder
+
+
+def begun(told: Path) -> list[str]:
+    return [line.split()[0] for line in (told / "begun").read_text().splitlines()]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def test_workers_of_this_machine_see_one_gpu_each():
+    plan = plan_workers(2, gpus=2, cores=8)
+    assert [own["env"]["CUDA_VISIBLE_DEVICES"] for own in plan.values()] == ["0", "1"]
+    assert [own["resources"] for own in plan.values()] == [{"GPU": 1}] * 2
+    assert {own["env"]["OMP_NUM_THREADS"] for own in plan.values()} == {"4"}
+    without = plan_workers(2, gpus=0, cores=2)
+    assert all("CUDA_VISIBLE_DEVICES" not in own["env"] for own in without.values())
+    more = plan_workers(3, gpus=2, cores=8)
+    assert more["worker-2"] == {
+        "env": {**more["worker-2"]["env"], "CUDA_VISIBLE_DEVICES": ""},
+        "resources": {},
+    }
+
+
+def test_fifty_points_and_a_worker_killed_in_the_middle(many, told, tmp_path):
+    victim = "digits-quick,ratio=0.3,lr=0.01-1"
+    (told / f"die-{victim}").touch()
+    points = run_sweep(many, out=tmp_path, workers=2)
+    assert len(points) == 50
+    assert set(points["state"]) == {"done"}
+    ran = begun(told)
+    assert ran.count(victim) == 2
+    # what the worker had in hand may be begun again, and nothing that was done
+    assert len(ran) <= 52
+    assert set(ran[:2]) == {"digits-quick-baseline-0", "digits-quick-baseline-1"}
+
+
+def test_a_point_that_kills_its_workers_is_given_up(many, told, tmp_path, monkeypatch):
+    victim = "digits-quick,ratio=0.3,lr=0.01-1"
+    monkeypatch.setattr(on_dask, "run_point", kills_always)
+    points = run_sweep(many, out=tmp_path, workers=2, retries=0)
+    failed = points[points["state"] == "failed"]
+    assert [f"{p}-{s}" for p, s in zip(failed["point"], failed["seed"], strict=True)] == [victim]
+    assert "its worker was lost" in failed["error"].iloc[0]
+    assert (points["state"] == "done").sum() == 49
+
+
+def kills_always(point, address, sweep):
+    """As `run_fake`, but for one point."""
+    if point.key == "digits-quick,ratio=0.3,lr=0.01-1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run_fake(point, address, sweep)
+
+
+def test_each_point_has_a_gpu_of_its_own(many, told, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    few = many.model_copy(update={"seeds": (0,), "grid": {"ratio": (0.1, 0.2, 0.3)}})
+    run_sweep(few, out=tmp_path)  # as many workers as GPUs
+    seen = {line.split()[1] for line in (told / "begun").read_text().splitlines()}
+    assert seen == {"0", "1"}
+
+
+@pytest.mark.parametrize("wants", [{"device": "cuda"}, {"resources": {"MEMORY": 2.0}}])
+def test_what_no_worker_has_is_said_at_once(many, told, tmp_path, monkeypatch, wants):
+    name = "GPU=1" if "device" in wants else "MEMORY=2"
+    began = time.monotonic()
+    with pytest.raises(ValueError, match=f"no worker has {name}: of 2, the best has 0"):
+        run_sweep(many.model_copy(update=wants), out=tmp_path, workers=2)
+    assert time.monotonic() - began < 60
+    assert not (told / "begun").exists()
+
+
+def test_no_scheduler_there(many, told, tmp_path, monkeypatch):
+    monkeypatch.setattr(on_dask, "PATIENCE", "1s")
+    with pytest.raises(OSError, match="no Dask scheduler answers at tcp://127"):
+        run_sweep(many, out=tmp_path, scheduler=f"tcp://127.0.0.1:{free_port()}")
+
+
+class Cluster:
+    """A scheduler and workers, as one starts them by hand."""
+
+    def __init__(self, port: int, told: Path) -> None:
+        self.address = f"tcp://127.0.0.1:{port}"
+        here = {**os.environ, "PYTHONPATH": str(TESTS), "PRUNELAB_FAKE": str(told)}
+        dask = [sys.executable, "-m", "dask"]
+        own = ["--host", "127.0.0.1", "--no-dashboard"]
+        commands = [[*dask, "scheduler", "--port", str(port), *own]]
+        place = str(told.parent / "dask")
+        commands += [
+            [*dask, "worker", self.address, "--nthreads", "1", *own, "--local-directory", place]
+        ] * 2
+        how = {"env": here, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.processes = [subprocess.Popen(c, start_new_session=True, **how) for c in commands]
+
+    def kill(self) -> None:
+        for process in self.processes:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def test_a_scheduler_that_is_restarted(many, told, tmp_path, monkeypatch):
+    monkeypatch.setattr(on_dask, "PATIENCE", "2s")
+    port = free_port()
+    (told / "slow").write_text("0.2")
+    first = Cluster(port, told)
+    later: list[Cluster] = []
+
+    def restart() -> None:
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            if (told / "begun").exists() and len(begun(told)) > 10:
+                break
+            time.sleep(0.05)
+        first.kill()
+        (told / "slow").unlink()
+        later.append(Cluster(port, told))
+
+    thread = threading.Thread(target=restart)
+    thread.start()
+    try:
+        points = run_sweep(many, out=tmp_path, scheduler=first.address)
+    finally:
+        thread.join()
+        for cluster in later:
+            cluster.kill()
+    assert set(points["state"]) == {"done"}
+    assert later, "it was over before"
+    ran = begun(told)
+    assert len(ran) >= 50
+    assert len(ran) <= 50 + 4  # at most what both workers had in hand
+
+
+@pytest.fixture
+def s3(monkeypatch) -> Iterator[str]:
+    """The address of a bucket of a server on loopback."""
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    here = f"http://127.0.0.1:{port}"
+    told = {"AWS_ENDPOINT_URL": here, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    for name, value in {**told, "AWS_DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(name, value)
+    try:
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            try:
+                urllib.request.urlopen(urllib.request.Request(f"{here}/runs", method="PUT"))
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield "s3://runs/sweeps"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_kept_where_nothing_else_is_shared(many, told, s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    few = many.model_copy(
+        update={"grid": {"ratio": (0.1, 0.2, 0.3)}, "settings": {"prune.ratios": {"*": "{ratio}"}}}
+    )
+    victim = "digits-quick,ratio=0.2-1"
+    (told / f"die-{victim}").touch()
+    points = run_sweep(few, out=s3, workers=2)
+    assert set(points["state"]) == {"done"}
+    assert len(begun(told)) <= 8 + 2
+    for left in tmp_path.glob("prunelab-*"):  # another machine
+        left.rename(tmp_path / "elsewhere")
+    again = read_sweep(f"{s3}/many")
+    assert again["test_accuracy"].tolist() == points["test_accuracy"].tolist()
+    before = begun(told)
+    assert set(run_sweep(few, out=s3, workers=2)["state"]) == {"done"}
+    assert begun(told) == before
