@@ -59,7 +59,7 @@ CONTENTS = """
 {pages}
 ```
 """
-GUIDES = ["into_use", "recipes", "networks", "measuring", "speed", "lab"]
+GUIDES = ["into_use", "recipes", "sweeps", "networks", "measuring", "speed", "lab"]
 REFERENCE = ["docs/api", "CONTRIBUTING", "CHANGELOG", "data/README", "data/coverage"]
 REFERENCE += ["data/libraries", "docs/operators"]
 

@@ -1,5 +1,7 @@
 """What came of a sweep: error against cost, and the Pareto front."""
 
+from typing import Any
+
 import altair as alt
 import pandas as pd
 
@@ -32,7 +34,7 @@ def sweep(compared: pd.DataFrame) -> Chart:
         axis=alt.Axis(format="~s", tickCount=6),
         scale=SPREAD,
     )
-    error = {"axis": ERROR, "scale": SPREAD}
+    error: dict[str, Any] = {"axis": ERROR, "scale": SPREAD}
     tips = ["point:N", "kind:N", alt.Tooltip("n:Q", title="seeds")]
     tips += [alt.Tooltip(f"{name}:Q", format=".2%") for name in ("error", "error_low")]
     tips += [alt.Tooltip("error_high:Q", format=".2%"), alt.Tooltip("flops:Q", format=",")]

@@ -9,7 +9,17 @@ import pytest
 import torch
 from PIL import Image
 
-from prunelab import charts, compare_plans, load_model, make_plan, measure_cost, rank_filters, trace
+from prunelab import (
+    charts,
+    compare_plans,
+    compare_points,
+    load_model,
+    make_plan,
+    measure_cost,
+    rank_filters,
+    read_sweep,
+    trace,
+)
 from prunelab.charts.style import COLOURS, render_bundle
 from prunelab.pruning import measure_memory
 
@@ -113,6 +123,7 @@ def all_charts(graph):
         "latency of one's own": charts.latency(TIMED.drop(columns=["recipe", "device", "threads"])),
         "learning_curves": charts.learning_curves(HISTORY),
         "tradeoff": charts.tradeoff(ROWS),
+        "sweep": charts.sweep(compare_points(read_sweep())),
     }
 
 

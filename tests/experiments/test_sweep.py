@@ -294,22 +294,24 @@ def test_an_address_without_its_package_says_which(small):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("workers", "number"), [("1", signal.SIGTERM), ("2", signal.SIGINT)])
-def test_stopped_it_saves_and_the_same_command_goes_on(tmp_path, workers, number):
-    """SIGTERM of a batch scheduler, or Ctrl-C, which reaches all processes of a terminal."""
+def test_a_batch_scheduler_stops_it_and_it_saves(tmp_path):
+    """SIGTERM, to all its processes."""
     out = tmp_path / "o"
     command = [sys.executable, "-m", "prunelab", "sweep", "digits-small", "--out", str(out)]
-    command += ["--workers", workers, "--set", "baseline.epochs=50"]
+    command += ["--workers", "1", "--set", "baseline.epochs=50"]
     here = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
     run = subprocess.Popen(command, stdout=pipe, stderr=pipe, env=here, start_new_session=True)
-    own_log = out / "digits-small" / "digits-quick-baseline-0" / "log.jsonl"
-    deadline = time.monotonic() + 180
-    while not own_log.exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    os.killpg(run.pid, number)
-    _, errors = run.communicate(timeout=100)
-    assert run.returncode == 128 + number, errors
+    try:
+        own_log = out / "digits-small" / "digits-quick-baseline-0" / "log.jsonl"
+        deadline = time.monotonic() + 180
+        while not own_log.exists() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        os.killpg(run.pid, signal.SIGTERM)
+        _, errors = run.communicate(timeout=100)
+    finally:
+        run.kill()
+    assert run.returncode == 143, errors
     assert b"8 points: 8 waiting; the same command goes on from there" in errors
     folder = own_log.parent
     assert (folder / "baseline.safetensors").exists()

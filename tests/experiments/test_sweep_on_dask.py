@@ -1,6 +1,8 @@
 """Sweeps on Dask, with real worker processes: killed, restarted, and with nothing shared but S3."""
 
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 from fake_points import run_fake
 
-from prunelab import load_sweep, read_sweep, run_sweep
+from prunelab import compare_points, load_sweep, read_sweep, run_sweep
 from prunelab.experiments.sweep import on_dask
 from prunelab.experiments.sweep.on_dask import plan_workers
 
@@ -86,7 +88,7 @@ def test_fifty_points_and_a_worker_killed_in_the_middle(many, told, tmp_path):
 def test_a_point_that_kills_its_workers_is_given_up(many, told, tmp_path, monkeypatch):
     victim = "digits-quick,ratio=0.3,lr=0.01-1"
     monkeypatch.setattr(on_dask, "run_point", kills_always)
-    points = run_sweep(many, out=tmp_path, workers=2, retries=0)
+    points = run_sweep(many, out=tmp_path, workers=2, retries=1)
     failed = points[points["state"] == "failed"]
     assert [f"{p}-{s}" for p, s in zip(failed["point"], failed["seed"], strict=True)] == [victim]
     assert "its worker was lost" in failed["error"].iloc[0]
@@ -217,9 +219,60 @@ def test_kept_where_nothing_else_is_shared(many, told, s3, tmp_path, monkeypatch
     assert set(points["state"]) == {"done"}
     assert len(begun(told)) <= 8 + 2
     for left in tmp_path.glob("prunelab-*"):  # another machine
-        left.rename(tmp_path / "elsewhere")
+        shutil.rmtree(left)
     again = read_sweep(f"{s3}/many")
     assert again["test_accuracy"].tolist() == points["test_accuracy"].tolist()
     before = begun(told)
     assert set(run_sweep(few, out=s3, workers=2)["state"]) == {"done"}
     assert begun(told) == before
+
+
+@pytest.mark.slow
+def test_six_points_on_digits_two_at_a_time(tmp_path):
+    """`digits-small`, of which a worker is killed and which Ctrl-C stops, in trainings."""
+    out = tmp_path / "o"
+    command = [sys.executable, "-m", "prunelab", "sweep", "digits-small", "--out", str(out)]
+    command += ["--workers", "2"]
+    pipe = subprocess.PIPE
+    run = subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, start_new_session=True, preexec_fn=listen
+    )
+    try:
+        first, second = (out / "digits-small" / f"digits-quick-baseline-{i}" for i in (0, 1))
+        wait_for(first / "log.jsonl")
+        os.kill(json.loads((first / ".owner.json").read_text())["pid"], signal.SIGKILL)
+        wait_for(second / "finished.json")
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does, to all
+        _, errors = run.communicate(timeout=100)
+    finally:
+        run.kill()
+    assert run.returncode == 130, errors
+    assert b"the same command goes on from there" in errors
+    points = read_sweep(out / "digits-small")
+    assert set(points["state"]) == {"done", "waiting"}
+    assert not list(out.glob("*/*/.owner.json"))
+    again = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert again.returncode == 0, again.stdout + again.stderr
+    points = read_sweep(out / "digits-small")
+    assert set(points["state"]) == {"done"}
+    assert len(points) == 8
+    compared = compare_points(points)
+    assert compared["n"].tolist() == [2] * 4
+    assert compared["error"].iloc[0] < 0.1  # of the least pruned ones
+    for point, seed in zip(points["point"], points["seed"], strict=True):
+        assert (out / "digits-small" / f"{point}-{seed}" / "replay.ipynb").exists()
+    once_more = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert "8 points: 8 done" in once_more.stdout
+    assert "waiting" not in once_more.stdout
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 300
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.2)
+    assert path.exists()
+
+
+def listen() -> None:
+    """A process that a shell starts in the background would not hear Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

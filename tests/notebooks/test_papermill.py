@@ -34,7 +34,13 @@ SHORT: dict[str, dict] = {
     "08_into_use": {"retrain_epochs": 1},
 }
 ALONE = ("04_across_layers",)  # it looks at no images
-WHOLE = {"07_what_time_it_saves", "lab_views", "report"}  # which `make nbval` runs as they are
+WHOLE = {
+    "07_what_time_it_saves",
+    "lab_views",
+    "report",
+    "sweep",
+    "sweep_views",
+}  # which `make nbval` runs as they are
 
 
 @pytest.fixture(scope="module")

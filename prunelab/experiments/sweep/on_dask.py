@@ -16,7 +16,6 @@ SAVING = 120.0  # seconds that running points have to save when they are stopped
 PATIENCE = "20s"  # for a scheduler to answer
 RETURN = 300.0  # seconds in which a scheduler that is gone may come back
 LOOK = 1.0  # between two looks
-AHEAD = 2  # points given out for each worker
 CORES = 2  # of a worker without a GPU
 GPU = "GPU"
 
@@ -161,8 +160,8 @@ class OnDask:
 
     @property
     def room(self) -> int:
-        """How many more points it takes: one to run and one to go on with for each worker."""
-        return AHEAD * max(1, self._seen) - len(self._running)
+        """How many more points it takes: none waits at a worker, which may be lost."""
+        return max(1, self._seen) - len(self._running)
 
     def submit(self, point: Point) -> None:
         """Give a point to the workers."""
@@ -206,7 +205,8 @@ class OnDask:
         if future.status == "error":
             raised = future.exception()
             if isinstance(raised, self._dask.scheduler.KilledWorker):
-                return Outcome("died", "its worker was lost again and again: killed, or no memory")
+                told = "its worker was lost again and again: by a kill, or for want of memory"
+                return Outcome("failed", told)
             return Outcome("failed", f"{type(raised).__name__}: {_first_line(raised)}")
         return Outcome("lost", "the scheduler was lost")
 

@@ -12,6 +12,7 @@ from prunelab.experiments.sweep.in_order import InOrder
 from prunelab.experiments.sweep.on_dask import OnDask, count_workers
 from prunelab.experiments.sweep.points import Point
 from prunelab.experiments.sweep.status import read_sweep, write_about
+from prunelab.experiments.sweep.storage import OWNER
 from prunelab.experiments.sweep.task import Outcome, note_failure
 from prunelab.utils.ownership import owning
 from prunelab.utils.stopping import Stops, Terminated, noting_stops
@@ -68,7 +69,9 @@ def run_sweep(
             f"{address} is seen by one process alone; run in order (--workers 1), or name a folder "
             "or an address that workers see"
         )
-    with owning(place.folder), noting_stops() as stops:
+    place.pull_small([OWNER])  # of a sweep elsewhere
+    with place.pushing(OWNER), owning(place.folder), noting_stops() as stops:
+        place.push(OWNER)
         write_about(board.sweep, board.points, board.work, place)
         name = uuid.uuid4().hex
         runner: InOrder | OnDask = InOrder(address, name)
@@ -130,6 +133,6 @@ def _note(board: Board, point: Point, outcome: Outcome, retries: int) -> None:
     state = "failed" if given_up else "waiting"
     error = outcome.error if outcome.state in ("failed", "died") else ""
     board.mark(point, state=state, tries=tries, error=error, notebook=outcome.notebook)
-    if given_up and outcome.state == "died":  # its worker may have had no time to
+    if given_up and not outcome.notebook:  # its worker had no time to
         note_failure(board.place.folder / point.key, error, outcome.notebook)
         board.place.push(point.key)

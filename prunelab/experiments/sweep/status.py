@@ -15,9 +15,11 @@ from prunelab.experiments.sweep.storage import Place
 from prunelab.experiments.sweep.task import FAILED
 from prunelab.experiments.sweep.work import Work
 from prunelab.utils.ownership import find_owner
+from prunelab.utils.paths import find_shipped
 from prunelab.utils.tensors import write_whole
 
 ABOUT = "sweep.json"
+PUBLISHED = "data/results/sweep-digits-small.csv"
 # of the networks of a point, the one that a table of points shows
 SHOWN = ("retrained", "scratch-E", "scratch-B", "pruned", "baseline")
 
@@ -86,11 +88,12 @@ def count_logged(point: Point, runs: Path) -> int:
     return sum(point.baseline is None or '"kind": "baseline"' not in line for line in lines)
 
 
-def read_sweep(where: str | Path) -> pd.DataFrame:
+def read_sweep(where: str | Path | None = None) -> pd.DataFrame:
     """The points of a sweep, running or finished, and what came of them so far.
 
     Args:
-        where: the sweep's folder or address, or a CSV of such points.
+        where: the sweep's folder or address, or a CSV of such points; None: `digits-small`, as we
+            publish it in `data/results/sweep-digits-small.csv`.
 
     Returns:
         A row for each point; columns point, seed, recipe, for_others (it only trains a baseline
@@ -106,6 +109,7 @@ def read_sweep(where: str | Path) -> pd.DataFrame:
         >>> points = read_sweep("data/runs/digits-small")
         >>> points["state"].value_counts()
     """
+    where = where or find_shipped(PUBLISHED)
     if str(where).endswith(".csv"):
         if not Path(where).exists():
             raise FileNotFoundError(f"there is no {where}")

@@ -5,6 +5,7 @@ at the end. Each file has one writer: the worker that has its point, or the swee
 """
 
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
@@ -29,14 +30,14 @@ class Place:
 
     Args:
         address: a folder, or an address with a protocol.
-        scratch: where work is done for an address; None: in the system's temporary folder.
+        work: whether it is a worker's: its files are not those that others look at.
 
     Attributes:
         folder: where work is done.
         is_remote: whether that is a copy.
     """
 
-    def __init__(self, address: str | Path, scratch: Path | None = None) -> None:
+    def __init__(self, address: str | Path, *, work: bool = False) -> None:
         self.address = str(address).removeprefix("file://")
         self.is_remote = "://" in self.address
         self._sent: dict[Path, tuple[int, int]] = {}
@@ -52,8 +53,8 @@ class Place:
                 f"{self.address} cannot be used ({error}); an address needs its package, such as "
                 "s3fs for s3:// (pip install s3fs)"
             ) from None
-        base = scratch or Path(tempfile.gettempdir()) / f"prunelab-{os.getuid()}"
-        self.folder = base / hash_text(self.address, 12)
+        base = Path(tempfile.gettempdir()) / f"prunelab-{os.getuid()}"
+        self.folder = base / f"{hash_text(self.address, 12)}-{'work' if work else 'look'}"
 
     @property
     def is_here_alone(self) -> bool:
@@ -79,7 +80,13 @@ class Place:
         """Bring what tables are made of, of some runs or all, as far as it changed."""
         if not self.is_remote:
             return
-        for there, about in [item for run in runs for item in self._list_there(run).items()]:
+        found = {there: a for run in runs for there, a in self._list_there(run).items()}
+        names = {self._name_here(there) for there in found}
+        for run in runs:
+            for path in self._list_here(run):
+                if path.name == OWNER and path not in names:  # it gave the run up
+                    path.unlink()
+        for there, about in found.items():
             sign = _sign(about)
             if there.rpartition("/")[2] in SMALL and self._seen.get(there) != sign:
                 self._bring(there, about)
@@ -100,11 +107,17 @@ class Place:
                         self._sent[path] = now
                 except FileNotFoundError:
                     continue  # it was renamed meanwhile
-            gone = [path for path in self._sent if run in path.parts and not path.exists()]
+            own = self.folder / run
+            gone = [p for p in self._sent if p.is_relative_to(own) and not p.exists()]
             for path in gone:
                 del self._sent[path]
                 if self._fs.exists(self._name_there(path)):
                     self._fs.rm_file(self._name_there(path))
+
+    def forget(self, run: str) -> None:
+        """Take away what is here of a run that is kept at an address."""
+        if self.is_remote:
+            shutil.rmtree(self.folder / run, ignore_errors=True)
 
     @contextmanager
     def pushing(self, run: str) -> Iterator[None]:

@@ -32,14 +32,14 @@ class Outcome:
     seconds: float = 0.0
 
 
-def run_point(point: Point, address: str, sweep: str, scratch: str | None = None) -> Outcome:
+def run_point(point: Point, address: str, sweep: str) -> Outcome:
     """Run a point to its end, going on from what is there.
 
     sweep: of which it is a part, for `stop_points`.
     """
     # Dask asks for it: memory is given back at once, and what trains takes it again at every step
     os.environ.pop("MALLOC_TRIM_THRESHOLD_", None)
-    place = Place(address, Path(scratch) if scratch else None)
+    place = Place(address, work=True)
     began = time.monotonic()
     for run in filter(None, (RECIPES, point.baseline)):
         place.pull(run)
@@ -64,6 +64,8 @@ def run_point(point: Point, address: str, sweep: str, scratch: str | None = None
                 state, error = "failed", str(failure)
             if error:
                 note_failure(folder, error, notebook)
+    if state == "done" and not point.for_others:
+        place.forget(point.key)
     return Outcome(state, error, notebook, time.monotonic() - began)
 
 

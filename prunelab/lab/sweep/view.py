@@ -13,9 +13,7 @@ import traitlets
 from prunelab import charts
 from prunelab.experiments import compare_points, find_settings, read_sweep
 from prunelab.lab.live import live, redraw, table
-from prunelab.utils.paths import find_shipped
 
-PUBLISHED = "data/results/sweep-digits-small.csv"
 EVERY = 5.0  # seconds between two looks at a sweep that goes on
 ALL = "all"
 COLUMNS = ["point", "seed", "state", "epochs", "kind", "error %", "removed %", "why"]
@@ -27,7 +25,7 @@ class SweepView(widgets.VBox):
     It looks again every few seconds until nothing is left to do, and never writes.
 
     Args:
-        where: as in `read_sweep`; None: one that we publish, on digits.
+        where: as in `read_sweep`.
 
     Attributes:
         points: of `read_sweep`, a trait, as last seen.
@@ -44,13 +42,14 @@ class SweepView(widgets.VBox):
     points = traitlets.Instance(pd.DataFrame)
 
     def __init__(self, where: str | Path | None = None) -> None:
-        self.where = where or find_shipped(PUBLISHED)
+        self.where = where
         self.head, self.told, self.rows = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.bar = widgets.IntProgress(min=0, layout={"width": "260px"})
         self.again = widgets.Button(icon="refresh", tooltip="look again", layout={"width": "40px"})
         self.again.on_click(lambda _: self.refresh())
         self.filters: dict[str, widgets.Dropdown] = {}
         self.chart: Any = None
+        self._compared = pd.DataFrame()
         self.place = widgets.VBox()
         top = widgets.HBox([self.head, self.bar, self.again], layout={"align_items": "center"})
         self.choices = widgets.HBox(layout={"flex_flow": "row wrap"})
@@ -78,7 +77,7 @@ class SweepView(widgets.VBox):
         self.points = read_sweep(self.where)
         counts = self.points["state"].value_counts()
         said = ", ".join(f"{n} {state}" for state, n in counts.items())
-        name = escape(Path(str(self.where)).stem)
+        name = escape(Path(str(self.where or "digits-small")).stem)
         self.head.value = f"<b>{name}</b>: {len(self.points)} points, {said}&nbsp;"
         self.bar.max, self.bar.value = len(self.points), int(counts.get("done", 0))
         self.bar.bar_style = "danger" if "failed" in counts else "success" if self.is_over else ""
