@@ -19,7 +19,7 @@ def run_fake(point: Point, address: str, sweep: str) -> Outcome:
     `slow` holds seconds; `die-KEY` is taken away and the process killed; `fail-KEY` fails.
     """
     told = Path(os.environ["PRUNELAB_FAKE"])
-    place = Place(address, work=True)
+    place = Place(address, role="work")
     place.pull(point.key, exactly=True)
     folder = place.folder / point.key
     replay = point.replay(place.folder)

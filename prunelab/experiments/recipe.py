@@ -22,6 +22,8 @@ from prunelab.pruning import check_ratio
 from prunelab.training import FINE_TUNING, RETRAINING, TrainSettings
 from prunelab.utils.checks import did_you_mean
 
+# libyaml's, where PyYAML was built with it: a sweep reads thousands
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 RECIPES = Path(__file__).parent / "recipes"  # a folder for each network
 
 
@@ -271,7 +273,7 @@ def _read_yaml(name_or_path: str | Path, above: tuple[str, ...] = ()) -> dict[st
 def parse_yaml(what: str, text: str, example: str) -> dict[str, Any]:
     """The keys and values of a YAML text; a ValueError begins with `what`."""
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, LOADER)
     except yaml.YAMLError as error:
         raise ValueError(f"{what} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
@@ -307,7 +309,7 @@ def change_setting(content: dict[str, Any], change: str) -> None:
             raise ValueError(
                 f"cannot change {path!r}: {section!r} holds {content!r} and no settings"
             )
-    content[key] = yaml.safe_load(text)
+    content[key] = yaml.load(text, LOADER)
 
 
 def explain(error: ValidationError, fields_of: Callable[[tuple[Any, ...]], list[str]]) -> str:

@@ -15,6 +15,7 @@ from prunelab.experiments.sweep.points import Point, make_points
 from prunelab.experiments.sweep.status import Status, count_logged, look, pick_row
 from prunelab.experiments.sweep.storage import Place
 from prunelab.experiments.sweep.work import Work, count_work, measure_speed
+from prunelab.models import check_start
 from prunelab.utils.ownership import find_owner
 from prunelab.utils.paths import runs_dir
 
@@ -58,7 +59,7 @@ class Board:
     def read_row(self, point: Point) -> None:
         """Read what came of a point that is done."""
         self.place.pull_small([point.key])
-        self.rows[point.key] = pick_row(read_rows(self.place.folder / point.key / "rows.csv"))
+        self.rows[point.key] = pick_row(self.place.folder / point.key)
 
     def look(self) -> None:
         """See which of the points that workers have are running, and their epochs."""
@@ -103,17 +104,22 @@ def open_board(sweep: Sweep, out: str | Path | None = None) -> Board:
         FileNotFoundError: there is no such data.
     """
     root = str(out).rstrip("/") if out else str(runs_dir())
-    place = Place(f"{root}/{sweep.name}")
+    place = Place(f"{root}/{sweep.name}", role="run")
     place.pull_small()
     points = make_points(sweep, place.folder)
-    work = {point.key: count_work(point, point.load(place.folder)) for point in points}
-    board = Board(sweep, place, points, {}, work)
+    board = Board(sweep, place, points, {}, {})
+    starts = set()
     for point in points:
-        status = look(point, place.folder, work[point.key].epochs)
+        recipe = point.load(place.folder)
+        starts.add((recipe.model.name, recipe.model.weights))
+        board.work[point.key] = count_work(point, recipe)
+        board.status[point.key] = look(point, place.folder, board.work[point.key].epochs)
+    for name, weights in starts:
+        check_start(name, weights)
+    for point in points:
+        status = board.status[point.key]
         # one of other settings, or of other data, is none of ours
-        done = status.state == "done" and point.replay(place.folder).is_done
-        board.status[point.key] = status
-        if done:
+        if status.state == "done" and point.is_done(place.folder):
             board.read_row(point)
         elif status.state == "done":
             board.mark(point, state="waiting")

@@ -5,6 +5,7 @@ import queue
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -112,8 +113,6 @@ class OnDask:
 
     def check(self, points: list[Point]) -> None:
         """ValueError where a point wants what no worker has, or one has another prunelab."""
-        from prunelab import __version__
-
         said = False
         while not (workers := self._list_workers()):
             if not said:
@@ -136,12 +135,12 @@ class OnDask:
         except Exception as error:
             raise ValueError(
                 f"a worker cannot import prunelab ({_first_line(error)}); install prunelab "
-                f"{__version__} there"
+                f"{_say_version()} there"
             ) from None
-        for worker, version in versions.items():
-            if version != __version__:
+        for worker, own in versions.items():
+            if own != _say_version():
                 raise ValueError(
-                    f"the worker {worker} has prunelab {version}, and this is {__version__}; "
+                    f"the worker {worker} has prunelab {own}, and this is {_say_version()}; "
                     "install the same on both"
                 )
 
@@ -266,9 +265,7 @@ def dask_setup(worker):
 
 
 def _say_version() -> str:
-    from prunelab import __version__
-
-    return __version__
+    return version("prunelab")
 
 
 def _first_line(error: object) -> str:

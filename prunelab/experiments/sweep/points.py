@@ -13,7 +13,7 @@ import yaml
 from prunelab.data import check_source
 from prunelab.experiments.notebooks import NotebookReplay
 from prunelab.experiments.recipe import Recipe, dump_recipe, load_recipe
-from prunelab.experiments.run_folder import sign_data
+from prunelab.experiments.run_folder import Finished, sign_data
 from prunelab.experiments.sweep.definition import Sweep
 from prunelab.utils.tensors import hash_text, write_whole
 
@@ -62,6 +62,11 @@ class Point:
     def load(self, runs: Path) -> Recipe:
         """Its recipe; runs: the sweep's folder."""
         return load_recipe(self._find_recipe(runs), self.changes)
+
+    def is_done(self, runs: Path) -> bool:
+        """Whether it was run to its end."""
+        recipe = self.load(runs)
+        return Finished(runs / self.key, recipe, self.seed, self.signed, "").is_so()
 
     def replay(self, runs: Path) -> NotebookReplay:
         """Its replay, in the sweep's folder."""

@@ -74,11 +74,11 @@ def run_sweep(
         place.push(OWNER)
         write_about(board.sweep, board.points, board.work, place)
         name = uuid.uuid4().hex
+        waiting = [point for point in board.points if board.status[point.key].state != "done"]
         runner: InOrder | OnDask = InOrder(address, name)
-        if many:
+        if many and waiting:
             runner = OnDask(address, name, scheduler, workers=workers or 1, retries=retries)
         try:
-            waiting = [point for point in board.points if board.status[point.key].state != "done"]
             runner.check(waiting)
             _work(board, waiting, runner, retries, watch or (lambda _: None), stops)
         finally:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from prunelab.experiments.results import read_rows
 from prunelab.experiments.sweep.definition import Sweep
 from prunelab.experiments.sweep.points import RECIPES, Point
 from prunelab.experiments.sweep.storage import Place
@@ -133,12 +132,13 @@ def _describe(point: Point, settings: list[str], status: Status, folder: Path) -
     line |= {"state": status.state, "epoch": status.epoch, "epochs": status.epochs}
     line |= {"error": status.error, "notebook": status.notebook}
     if status.state == "done":
-        line |= {**pick_row(read_rows(folder / "rows.csv")), "epochs": status.epochs}
+        line |= {**pick_row(folder), "epochs": status.epochs}
     return line
 
 
-def pick_row(rows: pd.DataFrame) -> dict[str, Any]:
-    """The network that a table of points shows."""
+def pick_row(folder: Path) -> dict[str, Any]:
+    """The network of a run that a table of points shows."""
+    rows = pd.read_csv(folder / "rows.csv")
     for kind in SHOWN:
         own = rows[rows["kind"] == kind]
         if len(own):

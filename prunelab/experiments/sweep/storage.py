@@ -30,14 +30,15 @@ class Place:
 
     Args:
         address: a folder, or an address with a protocol.
-        work: whether it is a worker's: its files are not those that others look at.
+        role: of who asks: a worker (`work`), the sweep (`run`) or a reader (`look`); each has a
+            copy of its own of what is at an address.
 
     Attributes:
         folder: where work is done.
         is_remote: whether that is a copy.
     """
 
-    def __init__(self, address: str | Path, *, work: bool = False) -> None:
+    def __init__(self, address: str | Path, *, role: str = "look") -> None:
         self.address = str(address).removeprefix("file://")
         self.is_remote = "://" in self.address
         self._sent: dict[Path, tuple[int, int]] = {}
@@ -54,7 +55,7 @@ class Place:
                 "s3fs for s3:// (pip install s3fs)"
             ) from None
         base = Path(tempfile.gettempdir()) / f"prunelab-{os.getuid()}"
-        self.folder = base / f"{hash_text(self.address, 12)}-{'work' if work else 'look'}"
+        self.folder = base / f"{hash_text(self.address, 12)}-{role}"
 
     @property
     def is_here_alone(self) -> bool:
@@ -84,7 +85,7 @@ class Place:
         names = {self._name_here(there) for there in found}
         for run in runs:
             for path in self._list_here(run):
-                if path.name == OWNER and path not in names:  # it gave the run up
+                if path not in names:  # it is no more
                     path.unlink()
         for there, about in found.items():
             sign = _sign(about)

@@ -39,7 +39,7 @@ def run_point(point: Point, address: str, sweep: str) -> Outcome:
     """
     # Dask asks for it: memory is given back at once, and what trains takes it again at every step
     os.environ.pop("MALLOC_TRIM_THRESHOLD_", None)
-    place = Place(address, work=True)
+    place = Place(address, role="work")
     began = time.monotonic()
     for run in filter(None, (RECIPES, point.baseline)):
         place.pull(run)

@@ -15,6 +15,7 @@ from prunelab.experiments import compare_points, find_settings, read_sweep
 from prunelab.lab.live import live, redraw, table
 
 EVERY = 5.0  # seconds between two looks at a sweep that goes on
+BEST = 8  # lines of the table of the best
 ALL = "all"
 COLUMNS = ["point", "seed", "state", "epochs", "kind", "error %", "removed %", "why"]
 
@@ -110,7 +111,7 @@ class SweepView(widgets.VBox):
             elif not compared.equals(self._compared):
                 redraw(self.chart, charts.sweep(compared))
             self._compared = compared
-            self.told.value = table(name_best(compared), "Best recipes")
+            self.told.value = table(name_best(compared).head(BEST))
         else:
             self.told.value = "No point is done yet."
         self.rows.value = table(name_points(shown), "All points")
