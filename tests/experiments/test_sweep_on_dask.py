@@ -19,6 +19,7 @@ from fake_points import run_fake
 from prunelab import compare_points, load_sweep, read_sweep, run_sweep
 from prunelab.experiments.sweep import on_dask
 from prunelab.experiments.sweep.on_dask import plan_workers
+from prunelab.utils.tensors import peek_header
 
 TESTS = Path(__file__).parents[1]
 MANY = """
@@ -129,7 +130,7 @@ def test_no_scheduler_there(many, told, tmp_path, monkeypatch):
 class Cluster:
     """A scheduler and workers, as one starts them by hand."""
 
-    def __init__(self, port: int, told: Path) -> None:
+    def __init__(self, port: int, told: Path, workers: int = 2) -> None:
         self.address = f"tcp://127.0.0.1:{port}"
         here = {**os.environ, "PYTHONPATH": str(TESTS), "PRUNELAB_FAKE": str(told)}
         dask = [sys.executable, "-m", "dask"]
@@ -138,13 +139,14 @@ class Cluster:
         place = str(told.parent / "dask")
         commands += [
             [*dask, "worker", self.address, "--nthreads", "1", *own, "--local-directory", place]
-        ] * 2
+        ] * workers
         how = {"env": here, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self.processes = [subprocess.Popen(c, start_new_session=True, **how) for c in commands]
 
     def kill(self) -> None:
         for process in self.processes:
-            os.killpg(process.pid, signal.SIGKILL)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
@@ -225,6 +227,29 @@ def test_kept_where_nothing_else_is_shared(many, told, s3, tmp_path, monkeypatch
     before = begun(told)
     assert set(run_sweep(few, out=s3, workers=2)["state"]) == {"done"}
     assert begun(told) == before
+
+
+@pytest.mark.slow
+def test_a_worker_that_a_batch_scheduler_stops_saves(told, tmp_path):
+    """SIGTERM to a `dask worker` in the midst of an epoch."""
+    cluster = Cluster(free_port(), told, workers=1)
+    command = [sys.executable, "-m", "prunelab", "sweep", "digits-small", "--out", str(tmp_path)]
+    command += ["--set", "baseline.epochs=50", "--scheduler", cluster.address]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        folder = tmp_path / "digits-small" / "digits-quick-baseline-0"
+        wait_for(folder / "log.jsonl")
+        time.sleep(1)
+        cluster.processes[1].terminate()
+        assert cluster.processes[1].wait(30) == 0
+        assert peek_header(folder / "baseline.safetensors")["part"]["batches"] > 0
+        assert not (folder / ".owner.json").exists()
+        assert run.poll() is None  # it waits for another worker
+        run.terminate()
+        assert run.wait(60) == 143
+    finally:
+        run.kill()
+        cluster.kill()
 
 
 @pytest.mark.slow

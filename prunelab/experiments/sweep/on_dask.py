@@ -1,5 +1,6 @@
 """Points run side by side on Dask: workers of this machine, or of a cluster that is there."""
 
+import asyncio
 import os
 import queue
 import time
@@ -15,6 +16,7 @@ from prunelab.experiments.sweep.task import Outcome, run_point, stop_points
 
 SAVING = 120.0  # seconds that running points have to save when they are stopped
 PATIENCE = "20s"  # for a scheduler to answer
+CLOSING = 7.0  # that one has whose worker is stopped: Dask kills it after eight
 RETURN = 300.0  # seconds in which a scheduler that is gone may come back
 LOOK = 1.0  # between two looks
 CORES = 2  # of a worker without a GPU
@@ -132,6 +134,7 @@ class OnDask:
                 )
         try:
             versions = self._client.run(_say_version)
+            self._client.register_plugin(_make_saver(self._sweep))
         except Exception as error:
             raise ValueError(
                 f"a worker cannot import prunelab ({_first_line(error)}); install prunelab "
@@ -240,14 +243,20 @@ class OnDask:
         """Let running points save and stop; those in the queue are not begun."""
         until = time.monotonic() + SAVING
         while self._running and time.monotonic() < until:
-            with suppress(Exception):
+            try:
                 self._client.run(stop_points, self._sweep)
+                if not self._list_workers():
+                    return
+            except Exception:  # the scheduler is gone, and the workers with it
+                return
             self.wait()
 
     def close(self) -> None:
         """Give up the workers that were started for this."""
         with suppress(Exception):
             self._client.cancel([future for _, future in self._take()])
+        with suppress(Exception):
+            self._client.unregister_worker_plugin(f"prunelab-{self._sweep}")
         with suppress(Exception):
             self._client.close(timeout=5)
         if self._cluster is not None:
@@ -262,6 +271,21 @@ def dask_setup(worker):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 """
+
+
+def _make_saver(sweep: str) -> Any:
+    """What lets the points of a worker that is stopped, by a batch scheduler say, save."""
+    from distributed import WorkerPlugin
+
+    class Saver(WorkerPlugin):
+        name = f"prunelab-{sweep}"
+
+        async def teardown(self, worker: Any) -> None:
+            until = time.monotonic() + CLOSING
+            while stop_points(sweep) and time.monotonic() < until:
+                await asyncio.sleep(0.2)
+
+    return Saver()
 
 
 def _say_version() -> str:

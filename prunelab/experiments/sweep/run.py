@@ -112,7 +112,8 @@ def _work(
             for point, outcome in runner.wait():
                 board.given.discard(point.key)
                 _note(board, point, outcome, retries)
-                if outcome.state == "stopped" and stops.asked is None:  # in this process
+                # in this process; a worker that is stopped gives its point to another
+                if outcome.state == "stopped" and isinstance(runner, InOrder):
                     raise Terminated if outcome.error == "Terminated" else KeyboardInterrupt
         if stops.asked is not None:
             runner.stop()

@@ -4,10 +4,10 @@ import json
 import os
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from prunelab.experiments.notebooks import NotebookFailed, interrupt_kernels
+from prunelab.experiments.notebooks import NotebookFailed, NotebookReplay, interrupt_kernels
 from prunelab.experiments.sweep.points import RECIPES, Point
 from prunelab.experiments.sweep.storage import Place
 from prunelab.utils.tensors import write_whole
@@ -16,6 +16,7 @@ FAILED = "failed.json"
 AGAIN = 15.0  # seconds after which a kernel that was interrupted is so once more
 _stopped: set[str] = set()  # sweeps that were asked to stop, on this worker
 _interrupted: dict[int, float] = {}  # kernels, and when
+_running: set[str] = set()  # points, in this process
 _lock = threading.Lock()
 
 
@@ -39,34 +40,39 @@ def run_point(point: Point, address: str, sweep: str) -> Outcome:
     """
     # Dask asks for it: memory is given back at once, and what trains takes it again at every step
     os.environ.pop("MALLOC_TRIM_THRESHOLD_", None)
-    place = Place(address, role="work")
-    began = time.monotonic()
-    for run in filter(None, (RECIPES, point.baseline)):
-        place.pull(run)
-    place.pull(point.key, exactly=True)
-    folder = place.folder / point.key
-    (folder / FAILED).unlink(missing_ok=True)
-    replay = point.replay(place.folder)
-    state, error, notebook = "done", "", ""
-    if not replay.is_done:
-        with place.pushing(point.key):
-            try:
-                if sweep in _stopped:
-                    raise KeyboardInterrupt
-                # one left by a worker that was lost is not alive for long
-                notebook = str(replay.run(wait=True, show=False))
-            except KeyboardInterrupt as stop:
-                return Outcome("stopped", type(stop).__name__)
-            except NotebookFailed as failure:
-                state = "died" if failure.died else "failed"
-                error, notebook = failure.what, str(failure.notebook)
-            except (ValueError, OSError) as failure:
-                state, error = "failed", str(failure)
-            if error:
-                note_failure(folder, error, notebook)
-    if state == "done" and not point.for_others:
+    place, began = Place(address, role="work"), time.monotonic()
+    try:
+        for run in filter(None, (RECIPES, point.baseline)):
+            place.pull(run)
+        place.pull(point.key, exactly=True)
+        replay = point.replay(place.folder)
+        outcome = Outcome("done") if replay.is_done else _run(replay, point, place, sweep)
+    except (ValueError, OSError) as failure:
+        outcome = Outcome("failed", str(failure))
+    if outcome.state == "done" and not point.for_others:
         place.forget(point.key)
-    return Outcome(state, error, notebook, time.monotonic() - began)
+    return replace(outcome, seconds=time.monotonic() - began)
+
+
+def _run(replay: NotebookReplay, point: Point, place: Place, sweep: str) -> Outcome:
+    folder = place.folder / point.key
+    with place.pushing(point.key):
+        (folder / FAILED).unlink(missing_ok=True)
+        try:
+            if sweep in _stopped:
+                raise KeyboardInterrupt
+            _running.add(point.key)
+            # the owner may be a worker that was lost, and is not taken for alive for long
+            replay.run(wait=True, show=False)
+            return Outcome("done")
+        except KeyboardInterrupt as stop:
+            return Outcome("stopped", type(stop).__name__)
+        except NotebookFailed as failure:
+            note_failure(folder, failure.what, str(failure.notebook))
+            state = "died" if failure.died else "failed"
+            return Outcome(state, failure.what, str(failure.notebook))
+        finally:
+            _running.discard(point.key)
 
 
 def note_failure(folder: Path, error: str, notebook: str) -> None:
@@ -75,10 +81,14 @@ def note_failure(folder: Path, error: str, notebook: str) -> None:
     write_whole(folder / FAILED, json.dumps(about, indent=1))
 
 
-def stop_points(sweep: str) -> None:
-    """Let the points of a sweep that run in this process save and stop, and begin no other."""
+def stop_points(sweep: str) -> bool:
+    """Let the points of a sweep that run in this process save and stop, and begin no other.
+
+    Whether some still run: asked again, those that did not hear it are told again.
+    """
     with _lock:
         _stopped.add(sweep)
         recent = [pid for pid, when in _interrupted.items() if time.monotonic() - when < AGAIN]
         for pid in interrupt_kernels(but=recent):
             _interrupted[pid] = time.monotonic()
+    return bool(_running)
