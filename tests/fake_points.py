@@ -9,7 +9,7 @@ import pandas as pd
 
 from prunelab.experiments.sweep.points import Point
 from prunelab.experiments.sweep.storage import Place
-from prunelab.experiments.sweep.task import Outcome, note_failure
+from prunelab.experiments.sweep.task import FAILED, Outcome, note_failure
 from prunelab.utils.ownership import owning
 
 
@@ -20,10 +20,12 @@ def run_fake(point: Point, address: str, sweep: str) -> Outcome:
     """
     told = Path(os.environ["PRUNELAB_FAKE"])
     place = Place(address, role="work")
-    place.pull(point.key, exactly=True)
+    place.wait_for_owner(point.key)
     folder = place.folder / point.key
-    replay = point.replay(place.folder)
     with place.pushing(point.key), owning(folder, wait=True):
+        place.pull(point.key, exactly=True)
+        (folder / FAILED).unlink(missing_ok=True)
+        replay = point.replay(place.folder)
         with open(told / "begun", "a") as file:
             file.write(f"{point.key} {os.environ.get('CUDA_VISIBLE_DEVICES', '-') or 'none'}\n")
         slow = told / "slow"

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -109,7 +109,8 @@ def _showing(boards: "list[Board]") -> Iterator[None]:
     def render() -> Any:
         if not boards:
             return Text("looking at what is there …")
-        boards[0].look()
+        with suppress(OSError):  # a disk or an address that is away for a while
+            boards[0].look()
         return draw(boards[0])
 
     with Live(get_renderable=render, refresh_per_second=1, transient=True):

@@ -4,8 +4,9 @@ import ast
 import os
 import signal
 import sys
+import time
 from collections.abc import Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from prunelab.utils.checks import check_choice
 from prunelab.utils.devices import pick_device
 from prunelab.utils.ownership import owning
 from prunelab.utils.paths import find_notebook, runs_dir
-from prunelab.utils.stopping import noting_stops
+from prunelab.utils.stopping import Stops, noting_stops
 
 # a kernel warns at every start that it talks over local TCP
 QUIET = ["--IPKernelApp.log_level=ERROR"]
+AGAIN = 15.0  # seconds after which a kernel that was interrupted is so once more
 STOPPED = ("KeyboardInterrupt", "Terminated")  # of a kernel that was interrupted
 
 
@@ -115,8 +117,9 @@ class NotebookReplay:
         """Run the notebook, as `run_notebook` does; the executed one."""
         path = self.folder / "replay.ipynb"
         with owning(self.folder, wait=wait):
-            run_notebook("replay", path, self._parameters, show=show)
+            stops = run_notebook("replay", path, self._parameters, show=show)
             self._finished.note()
+            stops.obey()
         return path
 
 
@@ -136,13 +139,14 @@ class NotebookFailed(ValueError):
 
 def run_notebook(
     name: str, output: str | Path, parameters: dict[str, Any], *, show: bool = True
-) -> None:
+) -> Stops:
     """Run a notebook of prunelab by papermill, with its prints on standard output.
 
     Until it is done it is called `…-unfinished.ipynb`, so that one of an earlier run stays.
     NotebookFailed carries the error of the cell that failed. SIGINT and SIGTERM interrupt the cell
     that runs, which may save where it is; what comes back is a KeyboardInterrupt, or Terminated.
-    show: whether to print what the cells print.
+    show: whether to print what the cells print. What comes back says whether one was asked to stop
+    too late.
     """
     from papermill.exceptions import PapermillExecutionError
 
@@ -154,7 +158,10 @@ def run_notebook(
     with noting_stops(interrupt_kernels) as stops, ThreadPoolExecutor(1) as thread:
         running = thread.submit(_run, find_notebook(name), unfinished, parameters, show)
         try:
-            running.result()
+            _wait(running, stops)
+        except KeyboardInterrupt:  # asked again and again
+            interrupt_kernels(number=signal.SIGKILL)
+            raise
         except PapermillExecutionError as error:
             stops.obey()
             if error.ename in STOPPED:
@@ -162,7 +169,7 @@ def run_notebook(
             raise NotebookFailed(f"{error.ename}: {error.evalue}", unfinished) from None
         except RuntimeError as error:  # nbclient's DeadKernelError, or jupyter_client's
             stops.obey()
-            if "ernel died" not in str(error):
+            if "ernel d" not in str(error):  # died, or did not answer
                 raise
             raise NotebookFailed(
                 f"the kernel ended ({error}), by a kill or for want of memory; the same command "
@@ -171,6 +178,21 @@ def run_notebook(
                 died=True,
             ) from None
     os.replace(unfinished, output)
+    return stops
+
+
+def _wait(running: "Future[None]", stops: Stops) -> None:
+    """Until a notebook has ended; one that did not hear that it is to stop is told again."""
+    told = time.monotonic()
+    while True:
+        try:
+            return running.result(timeout=1)
+        except TimeoutError:
+            if running.done():
+                raise
+        if stops.asked is not None and time.monotonic() - told > AGAIN:
+            interrupt_kernels()
+            told = time.monotonic()
 
 
 def _run(notebook: Path, output: Path, parameters: dict[str, Any], show: bool) -> None:
@@ -189,8 +211,10 @@ def _run(notebook: Path, output: Path, parameters: dict[str, Any], show: bool) -
     )
 
 
-def interrupt_kernels(but: Collection[int] = ()) -> list[int]:
-    """The kernels that this process started: a terminal's Ctrl-C does not reach them.
+def interrupt_kernels(
+    but: Collection[int] = (), *, number: signal.Signals = signal.SIGINT
+) -> list[int]:
+    """Interrupt the kernels that this process started: a terminal's Ctrl-C does not reach them.
 
     but: processes to leave alone. What comes back are the numbers of the others.
     """
@@ -198,6 +222,6 @@ def interrupt_kernels(but: Collection[int] = ()) -> list[int]:
     for child in psutil.Process().children():
         with suppress(psutil.Error):
             if child.pid not in but and "ipykernel_launcher" in child.cmdline():
-                child.send_signal(signal.SIGINT)
+                child.send_signal(number)
                 found.append(child.pid)
     return found

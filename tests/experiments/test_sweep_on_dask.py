@@ -59,13 +59,17 @@ def free_port() -> int:
         return port
 
 
-def test_workers_of_this_machine_see_one_gpu_each():
+def test_workers_of_this_machine_see_one_gpu_each(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     plan = plan_workers(2, gpus=2, cores=8)
     assert [own["env"]["CUDA_VISIBLE_DEVICES"] for own in plan.values()] == ["0", "1"]
     assert [own["resources"] for own in plan.values()] == [{"GPU": 1}] * 2
     assert {own["env"]["OMP_NUM_THREADS"] for own in plan.values()} == {"4"}
     without = plan_workers(2, gpus=0, cores=2)
     assert all("CUDA_VISIBLE_DEVICES" not in own["env"] for own in without.values())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-7a")  # what a batch scheduler gave
+    given = plan_workers(2, gpus=2, cores=8)
+    assert [own["env"]["CUDA_VISIBLE_DEVICES"] for own in given.values()] == ["2", "GPU-7a"]
     more = plan_workers(3, gpus=2, cores=8)
     assert more["worker-2"] == {
         "env": {**more["worker-2"]["env"], "CUDA_VISIBLE_DEVICES": ""},

@@ -1,5 +1,6 @@
 """A sweep at work, or about to be: its points, how far each is, and the work that is ahead."""
 
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from prunelab.experiments.sweep.definition import Sweep
 from prunelab.experiments.sweep.points import Point, make_points
 from prunelab.experiments.sweep.status import Status, count_logged, look, pick_row
 from prunelab.experiments.sweep.storage import Place
+from prunelab.experiments.sweep.task import note_failure
 from prunelab.experiments.sweep.work import Work, count_work, measure_speed
 from prunelab.models import check_start
 from prunelab.utils.ownership import find_owner
@@ -47,6 +49,7 @@ class Board:
     given: set[str] = field(default_factory=set)
     workers: int = 1
     _pulled: float = 0.0
+    _lock: Any = field(default_factory=threading.RLock)  # a table is drawn beside the work
 
     def count(self, state: str) -> int:
         """How many points are so far."""
@@ -54,7 +57,8 @@ class Board:
 
     def mark(self, point: Point, **values: Any) -> None:
         """Note how far a point is."""
-        self.status[point.key] = replace(self.status[point.key], **values)
+        with self._lock:
+            self.status[point.key] = replace(self.status[point.key], **values)
 
     def read_row(self, point: Point) -> None:
         """Read what came of a point that is done."""
@@ -67,9 +71,13 @@ class Board:
             self.place.pull_small(list(self.given))
             self._pulled = time.monotonic()
         for point in self.points:
-            if point.key in self.given and self.status[point.key].state in UNDER_WAY:
-                state = UNDER_WAY[find_owner(self.place.folder / point.key) is not None]
-                self.mark(point, state=state, epoch=count_logged(point, self.place.folder))
+            if point.key not in self.given:
+                continue
+            state = UNDER_WAY[find_owner(self.place.folder / point.key) is not None]
+            epoch = count_logged(point, self.place.folder)
+            with self._lock:  # it may have ended meanwhile
+                if point.key in self.given and self.status[point.key].state in UNDER_WAY:
+                    self.mark(point, state=state, epoch=epoch)
 
     def flops_left(self) -> float:
         """Multiply-adds of training that are ahead."""
@@ -138,6 +146,9 @@ def find_ready(board: Board, waiting: Iterable[Point]) -> list[Point]:
         if needed == "done":
             ready.append(point)
         elif needed == "failed":
-            board.mark(point, state="failed", error=f"its baseline, {point.baseline}, failed")
+            why = f"its baseline, {point.baseline}, failed"
+            board.mark(point, state="failed", error=why)
+            note_failure(board.place.folder / point.key, why, "")
+            board.place.push(point.key)
     # with the longest last, a sweep would end in one worker that is left alone
     return sorted(ready, key=lambda p: (p.key not in needed_by, -board.work[p.key].flops))

@@ -1,6 +1,7 @@
 """A sweep as data: recipes, seeds and settings in a few lines of YAML."""
 
 import itertools
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +19,13 @@ from prunelab.experiments.recipe import explain, parse_yaml
 from prunelab.utils.checks import did_you_mean
 
 SHIPPED = Path(__file__).parent / "shipped"
+# of a table of points, beside those of the settings
+COLUMNS = set(
+    """point seed recipe for_others state epoch epochs error notebook paper kind model dataset start
+    n_train n_test test_accuracy n_val val_accuracy val_accuracy_best test_accuracy_best flops
+    params params_all flops_removed params_removed seconds device processes torch latency_ms
+    latency_batch threads weights""".split()
+)
 
 
 class Sweep(BaseModel):
@@ -69,6 +77,13 @@ class Sweep(BaseModel):
             raise ValueError(f"{', '.join(map(str, twice))} is there twice")
         return given
 
+    @field_validator("device")
+    @classmethod
+    def _check_device(cls, given: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", given):
+            raise ValueError("a device is auto, cpu, cuda, cuda:1, …")
+        return given
+
     @field_validator("grid", "zipped")
     @classmethod
     def _not_empty(cls, given: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
@@ -92,11 +107,22 @@ class Sweep(BaseModel):
             )
         if both := (set(self.grid) | in_list | set(self.zipped)) & self.settings.keys():
             raise ValueError(f"{', '.join(sorted(both))} stands in set, too; take it out there")
-        self.combinations()
+        used: set[str] = set()
+        self.combinations(used)
+        if odd := used & COLUMNS:
+            raise ValueError(
+                f"{', '.join(sorted(odd))} is a column of the table of points; use another name "
+                "of your own"
+            )
         return self
 
-    def combinations(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """For each point but for recipes and seeds: what varies, and all that is set."""
+    def combinations(
+        self, names: set[str] | None = None
+    ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """For each point but for recipes and seeds: what varies, and all that is set.
+
+        names: gets those of your own.
+        """
         grid = [dict(zip(self.grid, values, strict=True)) for values in product(self.grid)]
         rows = [
             dict(zip(self.zipped, values, strict=True))
@@ -107,6 +133,8 @@ class Sweep(BaseModel):
             varied = {key: value for part in parts for key, value in part.items()}
             used: set[str] = set()
             fixed = _fill(self.settings, varied, used)
+            if names is not None:
+                names |= used
             made.append((varied, {**fixed, **{k: v for k, v in varied.items() if k not in used}}))
         return made
 
@@ -177,7 +205,7 @@ def load_sweep(name_or_path: str | Path, changes: Iterable[str] = ()) -> Sweep:
     content = parse_yaml(what, path.read_text(encoding="utf-8"), "recipes: digits-quick")
     if "recipe" in content and "recipes" not in content:
         content["recipes"] = content.pop("recipe")
-    if changes:
+    if changes and isinstance(content.get("set") or {}, dict):
         settings = dict(content.get("set") or {})
         for change in changes:
             key, equals, text = change.partition("=")

@@ -4,6 +4,7 @@ import asyncio
 import os
 import queue
 import time
+import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib.metadata import version
@@ -13,6 +14,7 @@ import torch
 
 from prunelab.experiments.sweep.points import Point
 from prunelab.experiments.sweep.task import Outcome, run_point, stop_points
+from prunelab.utils.stopping import Stops
 
 SAVING = 120.0  # seconds that running points have to save when they are stopped
 PATIENCE = "20s"  # for a scheduler to answer
@@ -36,12 +38,14 @@ def count_cores() -> int:
 def plan_workers(workers: int, gpus: int, cores: int) -> dict[str, dict[str, Any]]:
     """{name: environment and resources} of this machine's workers: each sees one GPU, or none."""
     threads = str(max(1, cores // workers))
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")  # they are counted among these
+    visible = given.split(",") if given else [str(i) for i in range(gpus)]
     plan = {}
     for i in range(workers):
         env = {name: threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         resources = {}
         if i < gpus:
-            env["CUDA_VISIBLE_DEVICES"], resources = str(i), {GPU: 1}
+            env["CUDA_VISIBLE_DEVICES"], resources = visible[i], {GPU: 1}
         elif gpus:
             env["CUDA_VISIBLE_DEVICES"] = ""
         plan[f"worker-{i}"] = {"env": env, "resources": resources}
@@ -56,7 +60,14 @@ class OnDask:
     """
 
     def __init__(
-        self, address: str, sweep: str, scheduler: str | None, *, workers: int, retries: int
+        self,
+        address: str,
+        sweep: str,
+        scheduler: str | None,
+        stops: Stops,
+        *,
+        workers: int,
+        retries: int,
     ) -> None:
         try:
             import dask
@@ -67,7 +78,7 @@ class OnDask:
                 "points in order, without it"
             ) from None
         self._dask, self._address, self._sweep = distributed, address, sweep
-        self._scheduler = scheduler
+        self._scheduler, self._stops = scheduler, stops
         self._cluster: Any = None
         self._ended: queue.Queue[tuple[Point, Any]] = queue.Queue()
         self._running: dict[str, Any] = {}
@@ -120,6 +131,7 @@ class OnDask:
             if not said:
                 print(f"waiting for workers to join {self._scheduler}", flush=True)
             said = True
+            self._stops.obey()
             time.sleep(LOOK)
         self._has_gpu = any(worker["resources"].get(GPU) for worker in workers.values())
         for name, amount in {
@@ -225,11 +237,13 @@ class OnDask:
                 self._client = self._connect()
                 break
             except OSError:
+                self._stops.obey()
                 if time.monotonic() > until:
                     raise OSError(
                         f"the scheduler at {self._scheduler} did not come back; what is finished "
                         "is kept, and the same command goes on from there"
                     ) from None
+        self._sweep = uuid.uuid4().hex  # workers that were there before have been told to stop
         lost = [(point, Outcome("lost", "the scheduler was lost")) for point, _ in self._take()]
         self.check([point for point, _ in lost])
         return lost

@@ -126,12 +126,13 @@ def _keep_recipes(recipes: Iterable[str], runs: Path) -> dict[str, str]:
     """{name: itself, or a file in the sweep's folder, where the user's own recipes are kept}."""
     found = {}
     for given in recipes:
-        if not given.endswith((".yaml", ".yml")):
-            found[given] = given
-            continue
-        name, path = Path(given).stem, f"{RECIPES}/{Path(given).stem}.yaml"
+        own = given.endswith((".yaml", ".yml"))
+        name = Path(given).stem if own else given
         if name in found:
             raise ValueError(f"two recipes are called {name}; rename one")
+        if not own:
+            found[name] = name
+            continue
         content = dump_recipe(load_recipe(given))
         source = content["data"]["source"]
         weights = content["model"]["weights"]
@@ -139,8 +140,11 @@ def _keep_recipes(recipes: Iterable[str], runs: Path) -> dict[str, str]:
         if weights and Path(weights).exists():
             content["model"]["weights"] = str(Path(weights).resolve())
         del content["name"]
-        write_whole(runs / path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-        found[name] = path
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        # another text is another file: points that run go on with theirs
+        found[name] = f"{RECIPES}/{name}~{hash_text(text, 8)}.yaml"
+        if not (runs / found[name]).exists():
+            write_whole(runs / found[name], text)
     return found
 
 
@@ -157,12 +161,12 @@ def _name(recipe: str, settings: dict[str, Any], varied: list[dict[str, Any]]) -
     parts = [recipe]
     for key, value in settings.items():
         end = key.rpartition(".")[2]
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        short = re.sub(r"[^\w.+-]+", "~", text).strip("~")
-        parts.append(f"{end if ends[end] == 1 else key}={short}")
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        said = (end if ends[end] == 1 else key, text)
+        parts.append("=".join(re.sub(r"[^\w.+-]+", "~", each).strip("~") for each in said))
     name = ",".join(parts)
     if len(name) > LONGEST or re.search("~", name):
-        whole = json.dumps([recipe, settings], sort_keys=True)
+        whole = json.dumps([recipe, settings], sort_keys=True, default=str)
         name = f"{name[:LONGEST]}~{hash_text(whole, 6)}"
     return name
 

@@ -2,6 +2,8 @@
 
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -41,7 +43,7 @@ def run_sweep(
         out: the folder or fsspec address where sweeps go, each in a folder of its name; None:
             `data/runs`.
         workers: how many points run side by side on this machine, by Dask; None: one for each GPU,
-            or for every two cores. One runs them in order, without Dask.
+            or for every two cores, if Dask is installed. One runs them in order, without it.
         scheduler: the address of a Dask scheduler whose workers run the points.
         retries: how often a point whose kernel or worker was lost is begun again.
         watch: called with the board whenever a point was begun or ended, and every second where
@@ -62,7 +64,7 @@ def run_sweep(
     board = open_board(sweep if isinstance(sweep, Sweep) else load_sweep(sweep), out)
     place, address = board.place, board.place.address
     if scheduler is None and workers is None:
-        workers = count_workers()
+        workers = count_workers() if find_spec("distributed") else 1
     many = scheduler is not None or (workers or 1) > 1
     if many and place.is_here_alone:
         raise ValueError(
@@ -77,7 +79,8 @@ def run_sweep(
         waiting = [point for point in board.points if board.status[point.key].state != "done"]
         runner: InOrder | OnDask = InOrder(address, name)
         if many and waiting:
-            runner = OnDask(address, name, scheduler, workers=workers or 1, retries=retries)
+            how = {"workers": workers or 1, "retries": retries}
+            runner = OnDask(address, name, scheduler, stops, **how)
         try:
             runner.check(waiting)
             _work(board, waiting, runner, retries, watch or (lambda _: None), stops)
@@ -107,17 +110,18 @@ def _work(
             board.given.add(point.key)
             runner.submit(point)
         if board.given:
-            board.look()
+            with suppress(OSError):  # an address that is away for a while
+                board.look()
             watch(board)
             for point, outcome in runner.wait():
-                board.given.discard(point.key)
                 _note(board, point, outcome, retries)
                 # in this process; a worker that is stopped gives its point to another
                 if outcome.state == "stopped" and isinstance(runner, InOrder):
                     raise Terminated if outcome.error == "Terminated" else KeyboardInterrupt
         if stops.asked is not None:
             runner.stop()
-            board.look()
+            with suppress(OSError):
+                board.look()
             stops.obey()
         waiting = [p for p in waiting if board.status[p.key].state in ("waiting", "running")]
     watch(board)
@@ -125,6 +129,7 @@ def _work(
 
 def _note(board: Board, point: Point, outcome: Outcome, retries: int) -> None:
     """Note how a point ended; one that was lost waits again."""
+    board.given.discard(point.key)
     if outcome.state == "done":
         board.read_row(point)
         board.mark(point, state="done", seconds=outcome.seconds, epoch=board.work[point.key].epochs)

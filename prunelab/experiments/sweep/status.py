@@ -69,13 +69,13 @@ def look(point: Point, runs: Path, epochs: int) -> Status:
     """How far a point is; runs: the sweep's folder."""
     folder = runs / point.key
     status = Status(epoch=count_logged(point, runs), epochs=epochs)
-    if (folder / "finished.json").exists():
-        return replace(status, state="done")
     if find_owner(folder) is not None:
         return replace(status, state="running")
     if (folder / FAILED).exists():
         about = json.loads((folder / FAILED).read_text(encoding="utf-8"))
         return replace(status, state="failed", error=about["error"], notebook=about["notebook"])
+    if (folder / "finished.json").exists():
+        return replace(status, state="done")
     return status
 
 
@@ -127,7 +127,7 @@ def read_sweep(where: str | Path | None = None) -> pd.DataFrame:
 
 def _describe(point: Point, settings: list[str], status: Status, folder: Path) -> dict[str, Any]:
     line: dict[str, Any] = {"point": point.name, "seed": point.seed}
-    line |= {"recipe": Path(point.recipe).stem, "for_others": point.for_others}
+    line |= {"recipe": Path(point.recipe).stem.partition("~")[0], "for_others": point.for_others}
     line |= {key: _as_cell(point.settings.get(key)) for key in settings}
     line |= {"state": status.state, "epoch": status.epoch, "epochs": status.epochs}
     line |= {"error": status.error, "notebook": status.notebook}
@@ -148,4 +148,5 @@ def pick_row(folder: Path) -> dict[str, Any]:
 
 
 def _as_cell(value: Any) -> Any:
-    return value if value is None or isinstance(value, int | float | str) else json.dumps(value)
+    plain = value is None or isinstance(value, int | float | str)
+    return value if plain else json.dumps(value, default=str)

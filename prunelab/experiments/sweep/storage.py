@@ -8,16 +8,19 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
+from prunelab.utils.ownership import find_owner
 from prunelab.utils.tensors import hash_text
 
+LOOK = 5.0  # seconds between two looks at who has a run
 EVERY = 20.0  # seconds between two copies of a run that goes on
 LAST = "finished.json"  # is copied when all else is there
 OWNER = ".owner.json"
@@ -42,10 +45,10 @@ class Place:
         self.address = str(address).removeprefix("file://")
         self.is_remote = "://" in self.address
         self._sent: dict[Path, tuple[int, int]] = {}
-        self._seen: dict[str, str] = {}
         self._lock = threading.Lock()
         if not self.is_remote:
             self.folder = Path(self.address).resolve()
+            self.address = str(self.folder)  # workers may have another current folder
             return
         try:
             self._fs, self._root = fsspec.core.url_to_fs(self.address)
@@ -69,13 +72,30 @@ class Place:
         found = self._list_there(run)
         names = {self._name_here(there) for there in found}
         for path in self._list_here(run) if exactly else ():
-            if path not in names:
-                path.unlink()
+            if path not in names and path.name != OWNER:
+                path.unlink(missing_ok=True)
         for there, about in found.items():
-            here, when = self._name_here(there), _find_time(about)
-            same = here.exists() and here.stat().st_size == about["size"]
-            if not same or when is None or here.stat().st_mtime != when:
+            if not there.endswith(f"/{OWNER}") and not self._is_here(there, about):
                 self._bring(there, about)
+
+    def wait_for_owner(self, run: str) -> None:
+        """Wait while a worker on another machine has a run of an address."""
+        if not self.is_remote:
+            return
+        here = self.folder / run / OWNER
+        while found := self._list_there(f"{run}/{OWNER}"):
+            there, about = next(iter(found.items()))
+            if not here.exists() or here.stat().st_mtime < (_find_time(about) or 0):
+                self._bring(there, about)
+            if find_owner(self.folder / run) is None:
+                return
+            time.sleep(LOOK)
+
+    def _is_here(self, there: str, about: dict[str, Any]) -> bool:
+        """Whether a file at an address was brought before, and is not another one since."""
+        here, when = self._name_here(there), _find_time(about)
+        same = here.exists() and here.stat().st_size == about["size"]
+        return same and when is not None and here.stat().st_mtime == when
 
     def pull_small(self, runs: Iterable[str] = ("",)) -> None:
         """Bring what tables are made of, of some runs or all, as far as it changed."""
@@ -86,12 +106,11 @@ class Place:
         for run in runs:
             for path in self._list_here(run):
                 if path not in names:  # it is no more
-                    path.unlink()
+                    path.unlink(missing_ok=True)
         for there, about in found.items():
-            sign = _sign(about)
-            if there.rpartition("/")[2] in SMALL and self._seen.get(there) != sign:
-                self._bring(there, about)
-                self._seen[there] = sign
+            if there.rpartition("/")[2] in SMALL and not self._is_here(there, about):
+                with suppress(FileNotFoundError):  # it was taken away meanwhile
+                    self._bring(there, about)
 
     def push(self, run: str) -> None:
         """Copy what changed of a run, the mark that it is finished last."""
@@ -104,7 +123,8 @@ class Place:
                     found = path.stat()
                     now = (found.st_size, found.st_mtime_ns)
                     if self._sent.get(path) != now:
-                        self._fs.put_file(str(path), self._name_there(path))
+                        with self._reaching():
+                            self._fs.put_file(str(path), self._name_there(path))
                         self._sent[path] = now
                 except FileNotFoundError:
                     continue  # it was renamed meanwhile
@@ -112,7 +132,7 @@ class Place:
             gone = [p for p in self._sent if p.is_relative_to(own) and not p.exists()]
             for path in gone:
                 del self._sent[path]
-                if self._fs.exists(self._name_there(path)):
+                with suppress(FileNotFoundError), self._reaching():
                     self._fs.rm_file(self._name_there(path))
 
     def forget(self, run: str) -> None:
@@ -130,7 +150,8 @@ class Place:
 
         def keep_on() -> None:
             while not ended.wait(EVERY):
-                self.push(run)
+                with suppress(OSError):  # the next time, or at the end
+                    self.push(run)
 
         thread = threading.Thread(target=keep_on, daemon=True)
         thread.start()
@@ -146,7 +167,8 @@ class Place:
         here.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(dir=here.parent, prefix=f".{here.name}.")
         os.close(handle)
-        self._fs.get_file(there, part)
+        with self._reaching():
+            self._fs.get_file(there, part)
         if when is not None:  # signs of life are told by it
             os.utime(part, (when, when))
         os.replace(part, here)
@@ -156,11 +178,21 @@ class Place:
     def _list_there(self, run: str) -> dict[str, dict[str, Any]]:
         root = f"{self._root}/{run}".rstrip("/")
         self._fs.invalidate_cache()
-        try:
+        with suppress(FileNotFoundError), self._reaching():
             found: dict[str, dict[str, Any]] = self._fs.find(root, detail=True)
+            return found
+        return {}
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Within it, whatever an address's package raises is an OSError that says the address."""
+        try:
+            yield
         except FileNotFoundError:
-            return {}
-        return found
+            raise
+        except Exception as error:
+            why = str(error).partition("\n")[0] or type(error).__name__
+            raise OSError(f"{self.address} cannot be reached ({why})") from error
 
     def _list_here(self, run: str) -> list[Path]:
         own = self.folder / run
@@ -176,12 +208,7 @@ class Place:
 
 def _find_time(about: dict[str, Any]) -> float | None:
     """When a file at an address was written, if that is told."""
-    when = about.get("mtime") or about.get("LastModified") or about.get("created")
+    names = ("mtime", "LastModified", "last_modified", "updated", "created")
+    when = next((about[name] for name in names if about.get(name)), None)
     when = when.timestamp() if isinstance(when, datetime) else when
     return float(when) if isinstance(when, int | float) else None
-
-
-def _sign(about: dict[str, Any]) -> str:
-    """What is another one when a file at an address was written again."""
-    names = ("ETag", "etag", "mtime", "LastModified", "last_modified", "created", "size")
-    return repr([about.get(name) for name in names])

@@ -7,16 +7,16 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from prunelab.experiments.notebooks import NotebookFailed, NotebookReplay, interrupt_kernels
+from prunelab.experiments.notebooks import AGAIN, NotebookFailed, interrupt_kernels
 from prunelab.experiments.sweep.points import RECIPES, Point
-from prunelab.experiments.sweep.storage import Place
+from prunelab.experiments.sweep.storage import OWNER, Place
+from prunelab.utils.ownership import owning
 from prunelab.utils.tensors import write_whole
 
 FAILED = "failed.json"
-AGAIN = 15.0  # seconds after which a kernel that was interrupted is so once more
 _stopped: set[str] = set()  # sweeps that were asked to stop, on this worker
 _interrupted: dict[int, float] = {}  # kernels, and when
-_running: set[str] = set()  # points, in this process
+_running: dict[str, str] = {}  # {point: its sweep}, in this process
 _lock = threading.Lock()
 
 
@@ -44,35 +44,42 @@ def run_point(point: Point, address: str, sweep: str) -> Outcome:
     try:
         for run in filter(None, (RECIPES, point.baseline)):
             place.pull(run)
-        place.pull(point.key, exactly=True)
-        replay = point.replay(place.folder)
-        outcome = Outcome("done") if replay.is_done else _run(replay, point, place, sweep)
-    except (ValueError, OSError) as failure:
-        outcome = Outcome("failed", str(failure))
+        # an owner that was lost is not taken for alive for long
+        place.wait_for_owner(point.key)
+        with place.pushing(point.key), owning(place.folder / point.key, wait=True):
+            place.push(f"{point.key}/{OWNER}")
+            place.pull(point.key, exactly=True)
+            outcome = _run(point, place, sweep)
+    except OSError as failure:  # a disk or an address that is away
+        outcome = Outcome("died" if place.is_remote else "failed", str(failure))
+    except Exception as failure:
+        told = str(failure) if isinstance(failure, ValueError) else repr(failure)
+        outcome = Outcome("failed", told)
     if outcome.state == "done" and not point.for_others:
         place.forget(point.key)
     return replace(outcome, seconds=time.monotonic() - began)
 
 
-def _run(replay: NotebookReplay, point: Point, place: Place, sweep: str) -> Outcome:
+def _run(point: Point, place: Place, sweep: str) -> Outcome:
     folder = place.folder / point.key
-    with place.pushing(point.key):
-        (folder / FAILED).unlink(missing_ok=True)
-        try:
-            if sweep in _stopped:
-                raise KeyboardInterrupt
-            _running.add(point.key)
-            # the owner may be a worker that was lost, and is not taken for alive for long
-            replay.run(wait=True, show=False)
-            return Outcome("done")
-        except KeyboardInterrupt as stop:
-            return Outcome("stopped", type(stop).__name__)
-        except NotebookFailed as failure:
-            note_failure(folder, failure.what, str(failure.notebook))
-            state = "died" if failure.died else "failed"
-            return Outcome(state, failure.what, str(failure.notebook))
-        finally:
-            _running.discard(point.key)
+    (folder / FAILED).unlink(missing_ok=True)
+    replay = point.replay(place.folder)
+    if replay.is_done:
+        return Outcome("done")
+    try:
+        if sweep in _stopped:
+            raise KeyboardInterrupt
+        _running[point.key] = sweep
+        replay.run(wait=True, show=False)
+        return Outcome("done")
+    except KeyboardInterrupt as stop:
+        return Outcome("stopped", type(stop).__name__)
+    except NotebookFailed as failure:
+        note_failure(folder, failure.what, str(failure.notebook))
+        state = "died" if failure.died else "failed"
+        return Outcome(state, failure.what, str(failure.notebook))
+    finally:
+        _running.pop(point.key, None)
 
 
 def note_failure(folder: Path, error: str, notebook: str) -> None:
@@ -88,7 +95,9 @@ def stop_points(sweep: str) -> bool:
     """
     with _lock:
         _stopped.add(sweep)
+        if sweep not in _running.values():
+            return False
         recent = [pid for pid, when in _interrupted.items() if time.monotonic() - when < AGAIN]
         for pid in interrupt_kernels(but=recent):
             _interrupted[pid] = time.monotonic()
-    return bool(_running)
+    return sweep in _running.values()

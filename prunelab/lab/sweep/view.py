@@ -77,7 +77,7 @@ class SweepView(widgets.VBox):
         """Look at the sweep now."""
         self.points = read_sweep(self.where)
         counts = self.points["state"].value_counts()
-        said = ", ".join(f"{n} {state}" for state, n in counts.items())
+        said = ", ".join(f"{n} {escape(str(state))}" for state, n in counts.items())
         name = escape(Path(str(self.where or "digits-small")).stem)
         self.head.value = f"<b>{name}</b>: {len(self.points)} points, {said}&nbsp;"
         self.bar.max, self.bar.value = len(self.points), int(counts.get("done", 0))
