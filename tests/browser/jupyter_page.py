@@ -39,6 +39,8 @@ FOLDERS = {
     "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
     "PRUNELAB_RUNS": "runs",
 }
+# of JupyterLab itself: an icon it has not, and its debugger where a kernel is busy at its start
+NOISE = ("favicon", "Could not restore the debugger state")
 expect.set_options(timeout=30_000)  # a machine may be busy
 
 
@@ -155,6 +157,12 @@ def run_all(page: Page, jupyter: tuple[str, str], notebook: str, shows: str = ""
         except AssertionError:
             continue
     raise AssertionError(f"{notebook} did not run to its end: {prompts.all_text_contents()}")
+
+
+def find_errors(page: Page) -> list[str]:
+    """What the page's console complained of, but for JupyterLab's own noise."""
+    errors: list[str] = page.errors  # type: ignore[attr-defined]
+    return [error for error in errors if not any(noise in error for noise in NOISE)]
 
 
 def _wait_for_kernel(address: str, token: str) -> None:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from jupyter_page import run_all
+from jupyter_page import find_errors, run_all
 from playwright.sync_api import Page, expect
 
 from prunelab import load_recipe, replay
@@ -62,7 +62,7 @@ def shoot(page: Page, name: str) -> None:
 
 def check_quiet(page: Page) -> None:
     assert not page.blocked
-    assert not [e for e in page.errors if "favicon" not in e], page.errors
+    assert not find_errors(page)
 
 
 def test_looking_and_choosing(jupyter, page):

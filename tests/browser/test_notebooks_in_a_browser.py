@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from jupyter_page import run_all
+from jupyter_page import find_errors, run_all
 from playwright.sync_api import expect
 
 
@@ -20,7 +20,7 @@ def test_a_sweep_is_looked_at(jupyter, page):
     if folder := os.environ.get("PRUNELAB_SCREENSHOTS"):
         page.screenshot(path=f"{folder}/sweep.png")
     assert not page.blocked
-    assert not [e for e in page.errors if "favicon" not in e], page.errors
+    assert not find_errors(page)
 
 
 @pytest.mark.parametrize(("name", "charts"), [("04_across_layers", 2), ("report", 1)])
@@ -38,4 +38,4 @@ def test_its_charts_are_drawn_without_a_network(jupyter, page, name, charts):
     if folder := os.environ.get("PRUNELAB_SCREENSHOTS"):
         page.screenshot(path=f"{folder}/{name}.png")
     assert not page.blocked
-    assert not [e for e in page.errors if "favicon" not in e], page.errors
+    assert not find_errors(page)
