@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from prunelab.data import find_size
-from prunelab.experiments.recipe import Recipe
+from prunelab.experiments.recipe import PruneRecipe, Recipe
 from prunelab.experiments.sweep.points import Point
 from prunelab.graph import ChannelGraph, trace
 from prunelab.models import known_preprocessing, load_model, open_weights
@@ -30,15 +30,16 @@ def count_work(point: Point, recipe: Recipe) -> Work:
     expected = open_weights(name, weights).preprocessing if weights else known_preprocessing(name)
     size = find_size(point.data, recipe.data.image_size or expected.image_size)
     classes = recipe.model.num_classes or size.classes
-    graph = _trace(name, weights, classes, size.pixels)
+    network = (name, weights, classes, size.pixels)
     images = round(size.train * (1 - recipe.data.val_fraction))
-    whole, left = _count_flops(graph, recipe)
+    pruning = None if recipe.prune is None else recipe.prune.model_dump_json()
+    whole, left = _count_flops(network, recipe.shortcuts, pruning)
     first = recipe.baseline if weights is None else recipe.fine_tune
     epochs: dict[str, tuple[float, float]] = {}  # {what: (epochs, multiply-adds of an image)}
     if first is not None and point.baseline is None:
         epochs["baseline"] = first.epochs, whole
     if recipe.prune is not None and recipe.retrain is not None:
-        turns = recipe.retrain.epochs * _count_steps(graph, recipe)
+        turns = recipe.retrain.epochs * _count_steps(_trace(*network), recipe)
         epochs["retrained"] = turns, left
         if recipe.continued:
             epochs["continued"] = turns, whole
@@ -74,24 +75,22 @@ def _trace(name: str, weights: str | None, classes: int, pixels: int) -> Channel
     return trace(model, torch.zeros(1, 3, pixels, pixels))
 
 
-_costs: dict[Any, tuple[float, float]] = {}
-
-
-def _count_flops(graph: ChannelGraph, recipe: Recipe) -> tuple[float, float]:
-    """Multiply-adds for one image, before and after."""
-    pruning = recipe.prune
-    key = (id(graph), recipe.shortcuts, pruning.model_dump_json() if pruning else "")
-    if key not in _costs:
-        ratios = pruning.all_ratios if pruning and pruning.max_flops is None else {}
-        how: dict[str, Any] = {}
-        if pruning:
-            how = pruning.model_dump(include={"rounding", "align", "keep", "drop"})
-        cost = total_cost(graph, make_plan(graph, ratios, **how), shortcuts=recipe.shortcuts)
-        whole, left = (float(cost["flops"][when]) for when in ("before", "after"))
-        if pruning and pruning.max_flops is not None:
-            left = whole * pruning.max_flops
-        _costs[key] = whole, left
-    return _costs[key]
+@lru_cache(maxsize=4096)
+def _count_flops(
+    network: tuple[str, str | None, int, int], shortcuts: bool, pruning: str | None
+) -> tuple[float, float]:
+    """Multiply-adds for one image, before and after; network: of `_trace`; pruning: as JSON."""
+    graph = _trace(*network)
+    recipe = None if pruning is None else PruneRecipe.model_validate_json(pruning)
+    ratios, how = {}, {}
+    if recipe is not None:
+        ratios = recipe.all_ratios if recipe.max_flops is None else {}
+        how = recipe.model_dump(include={"rounding", "align", "keep", "drop"})
+    cost = total_cost(graph, make_plan(graph, ratios, **how), shortcuts=shortcuts)
+    whole, left = (float(cost["flops"][when]) for when in ("before", "after"))
+    if recipe is not None and recipe.max_flops is not None:
+        left = whole * recipe.max_flops
+    return whole, left
 
 
 def _count_steps(graph: ChannelGraph, recipe: Recipe) -> int:
