@@ -113,7 +113,7 @@ def _work(
             with suppress(OSError):  # an address that is away for a while
                 board.look()
             watch(board)
-            for point, outcome in runner.wait():
+            for point, outcome in runner.wait() if stops.asked is None else ():
                 _note(board, point, outcome, retries)
                 # in this process; a worker that is stopped gives its point to another
                 if outcome.state == "stopped" and isinstance(runner, InOrder):
