@@ -201,20 +201,11 @@ def _say_points(board: "Board") -> None:
 
 def _say_best(points: Any) -> None:
     """The points with the lowest errors."""
-    from prunelab.experiments import compare_points
+    from prunelab.experiments import compare_points, name_best
 
     best = compare_points(points[~points["for_others"]])
     if len(best):
-        shown = best.head(LINES).assign(
-            **{
-                "error %": (100 * best["error"]).round(2),
-                "from": (100 * best["error_low"]).round(2),
-                "to": (100 * best["error_high"]).round(2),
-                "removed %": (100 * best["flops_removed"]).round(1),
-            }
-        )
-        columns = ["point", "kind", "n", "error %", "from", "to", "removed %", "on_front"]
-        print(f"\n{shown[columns].to_string(index=False)}")
+        print(f"\n{name_best(best.head(LINES)).to_string(index=False)}")
 
 
 def _say_end(loaded: "Sweep", boards: "list[Board]") -> None:

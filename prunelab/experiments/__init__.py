@@ -23,7 +23,7 @@ from prunelab.experiments.results import (
 )
 from prunelab.experiments.run_folder import Finished, has_work
 from prunelab.experiments.sweep.board import Board, open_board
-from prunelab.experiments.sweep.compare import compare_points, find_settings
+from prunelab.experiments.sweep.compare import compare_points, find_settings, name_best, name_points
 from prunelab.experiments.sweep.definition import Sweep, load_sweep, sweep_names
 from prunelab.experiments.sweep.on_dask import count_workers
 from prunelab.experiments.sweep.run import run_sweep
@@ -48,6 +48,8 @@ __all__ = [
     "has_work",
     "load_recipe",
     "load_sweep",
+    "name_best",
+    "name_points",
     "open_board",
     "read_log",
     "read_paper",

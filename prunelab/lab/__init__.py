@@ -5,12 +5,10 @@ side, `tabs` the right, `actions` what is below, `jobs` the threads of long work
 `live` charts that move, `sweep` a look at one, `export` the recipe and the code.
 """
 
-from prunelab.lab.sweep.view import SweepView, name_best, name_points
+from prunelab.lab.sweep.view import SweepView
 from prunelab.lab.widget import Lab
 
 __all__ = [
     "Lab",
     "SweepView",
-    "name_best",
-    "name_points",
 ]

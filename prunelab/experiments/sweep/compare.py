@@ -6,8 +6,7 @@ import pandas as pd
 
 from prunelab.utils.intervals import wilson
 
-# columns that are not settings of a sweep
-ABOUT = ("point", "seed", "recipe", "for_others", "state", "epoch", "epochs", "error", "notebook")
+COLUMNS = ["point", "seed", "state", "epochs", "kind", "error %", "removed %", "why"]
 
 
 def find_settings(points: pd.DataFrame) -> list[str]:
@@ -53,3 +52,25 @@ def compare_points(points: pd.DataFrame) -> pd.DataFrame:
     found = pd.DataFrame(lines).sort_values(["error", "flops"], ignore_index=True)
     least = found["flops"].astype(float).cummin().shift(fill_value=float("inf"))
     return found.assign(on_front=found["flops"] < least)[columns]
+
+
+def name_best(compared: pd.DataFrame) -> pd.DataFrame:
+    """`compare_points` for reading: the best first, in per cent."""
+    frame = compared[["point", "kind", "n"]].rename(columns={"n": "seeds"})
+    for name in ("error", "error_low", "error_high"):
+        said = {"error": "error %", "error_low": "lowest", "error_high": "highest"}[name]
+        frame[said] = (100 * compared[name]).round(2)
+    frame["removed %"] = (100 * compared["flops_removed"]).round(1)
+    frame["multiply-adds (M)"] = (compared["flops"] / 1e6).round(1)
+    frame["on the front"] = compared["on_front"].map({True: "yes", False: ""})
+    return frame
+
+
+def name_points(points: pd.DataFrame) -> pd.DataFrame:
+    """`read_sweep` for reading."""
+    frame = points.assign(why=points["error"].fillna("").str.partition("\n")[0])
+    frame["epochs"] = points["epoch"].astype(str) + "/" + points["epochs"].astype(str)
+    if "test_accuracy" in points:
+        frame["error %"] = (100 * (1 - points["test_accuracy"])).round(2)
+        frame["removed %"] = (100 * points["flops_removed"]).round(1)
+    return frame[[name for name in COLUMNS if name in frame]]

@@ -14,8 +14,8 @@ from prunelab.experiments.sweep.in_order import InOrder
 from prunelab.experiments.sweep.on_dask import OnDask, count_workers
 from prunelab.experiments.sweep.points import Point
 from prunelab.experiments.sweep.status import read_sweep, write_about
-from prunelab.experiments.sweep.storage import OWNER
 from prunelab.experiments.sweep.task import Outcome, note_failure
+from prunelab.utils.ownership import NAME as OWNER
 from prunelab.utils.ownership import owning
 from prunelab.utils.stopping import Stops, Terminated, noting_stops
 from prunelab.utils.tensors import write_whole

@@ -17,13 +17,13 @@ from typing import Any
 
 import fsspec
 
+from prunelab.utils.ownership import NAME as OWNER
 from prunelab.utils.ownership import find_owner
 from prunelab.utils.tensors import hash_text
 
 LOOK = 5.0  # seconds between two looks at who has a run
 EVERY = 20.0  # seconds between two copies of a run that goes on
 LAST = "finished.json"  # is copied when all else is there
-OWNER = ".owner.json"
 # of these a table is made; the rest stays where it is
 SMALL = ("rows.csv", "finished.json", "failed.json", "log.jsonl", "sweep.json", OWNER)
 

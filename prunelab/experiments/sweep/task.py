@@ -9,7 +9,8 @@ from pathlib import Path
 
 from prunelab.experiments.notebooks import AGAIN, NotebookFailed, interrupt_kernels
 from prunelab.experiments.sweep.points import RECIPES, Point
-from prunelab.experiments.sweep.storage import OWNER, Place
+from prunelab.experiments.sweep.storage import Place
+from prunelab.utils.ownership import NAME as OWNER
 from prunelab.utils.ownership import owning
 from prunelab.utils.tensors import write_whole
 

@@ -11,13 +11,18 @@ import pandas as pd
 import traitlets
 
 from prunelab import charts
-from prunelab.experiments import compare_points, find_settings, read_sweep
+from prunelab.experiments import (
+    compare_points,
+    find_settings,
+    name_best,
+    name_points,
+    read_sweep,
+)
 from prunelab.lab.live import live, redraw, table
 
 EVERY = 5.0  # seconds between two looks at a sweep that goes on
 BEST = 8  # lines of the table of the best
 ALL = "all"
-COLUMNS = ["point", "seed", "state", "epochs", "kind", "error %", "removed %", "why"]
 
 
 class SweepView(widgets.VBox):
@@ -130,25 +135,3 @@ def _follow(view: "weakref.ref[SweepView]") -> None:
         except (OSError, ValueError) as error:  # a disk that is away for a while
             seen.head.value = escape(f"looking again: {error}")
         del seen
-
-
-def name_best(compared: pd.DataFrame) -> pd.DataFrame:
-    """`compare_points` for reading: the best first, in per cent."""
-    frame = compared[["point", "kind", "n"]].rename(columns={"n": "seeds"})
-    for name in ("error", "error_low", "error_high"):
-        said = {"error": "error %", "error_low": "lowest", "error_high": "highest"}[name]
-        frame[said] = (100 * compared[name]).round(2)
-    frame["removed %"] = (100 * compared["flops_removed"]).round(1)
-    frame["multiply-adds (M)"] = (compared["flops"] / 1e6).round(1)
-    frame["on the front"] = compared["on_front"].map({True: "yes", False: ""})
-    return frame
-
-
-def name_points(points: pd.DataFrame) -> pd.DataFrame:
-    """`read_sweep` for reading."""
-    frame = points.assign(why=points["error"].fillna("").str.partition("\n")[0])
-    frame["epochs"] = points["epoch"].astype(str) + "/" + points["epochs"].astype(str)
-    if "test_accuracy" in points:
-        frame["error %"] = (100 * (1 - points["test_accuracy"])).round(2)
-        frame["removed %"] = (100 * points["flops_removed"]).round(1)
-    return frame[[name for name in COLUMNS if name in frame]]
