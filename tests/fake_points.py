@@ -46,6 +46,12 @@ def run_fake(point: Point, address: str, sweep: str) -> Outcome:
     return Outcome("done")
 
 
+def begun(told: Path) -> list[str]:
+    """The points that were begun, in their order; told: PRUNELAB_FAKE."""
+    path = told / "begun"
+    return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
+
+
 def dies_twice(point: Point, address: str, sweep: str) -> Outcome:
     """As `run_fake`, of whose kernels the first two end."""
     count = Path(os.environ["PRUNELAB_FAKE"]) / f"count-{point.key}"

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_points import dies_twice, run_fake
+from fake_points import begun, dies_twice
 from typer.testing import CliRunner
 
 from prunelab import compare_points, find_settings, load_sweep, read_sweep, run_sweep, sweep_names
@@ -34,21 +34,6 @@ def small(tmp_path):
     path = tmp_path / "small.yaml"
     path.write_text(SMALL)
     return load_sweep(path)
-
-
-@pytest.fixture
-def told(tmp_path, monkeypatch):
-    """Points train nothing, and do what files here tell."""
-    folder = tmp_path / "told"
-    folder.mkdir()
-    monkeypatch.setenv("PRUNELAB_FAKE", str(folder))
-    monkeypatch.setattr(in_order, "run_point", run_fake)
-    return folder
-
-
-def begun(told: Path) -> list[str]:
-    lines = (told / "begun").read_text().splitlines() if (told / "begun").exists() else []
-    return [line.split()[0] for line in lines]
 
 
 def test_points_are_all_combinations(small, tmp_path):

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_points import run_fake
+from fake_points import begun, run_fake
 
 from prunelab import compare_points, load_sweep, read_sweep, run_sweep
 from prunelab.experiments.sweep import on_dask
@@ -36,20 +36,6 @@ def many(tmp_path):
     path = tmp_path / "many.yaml"
     path.write_text(MANY)
     return load_sweep(path)
-
-
-@pytest.fixture
-def told(tmp_path, monkeypatch):
-    """Points train nothing, and do what files here tell."""
-    folder = tmp_path / "told"
-    folder.mkdir()
-    monkeypatch.setenv("PRUNELAB_FAKE", str(folder))
-    monkeypatch.setattr(on_dask, "run_point", run_fake)
-    return folder
-
-
-def begun(told: Path) -> list[str]:
-    return [line.split()[0] for line in (told / "begun").read_text().splitlines()]
 
 
 def free_port() -> int:

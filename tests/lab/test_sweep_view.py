@@ -9,6 +9,7 @@ import pytest
 from prunelab import read_sweep
 from prunelab.lab import SweepView
 from prunelab.lab.sweep import view as module
+from prunelab.utils.tensors import write_whole
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_it_follows_until_all_is_done(running, monkeypatch):
     monkeypatch.setattr(module, "EVERY", 0.05)
     view = SweepView(running)
     assert not view.is_over
-    read_sweep().to_csv(running, index=False)
+    write_whole(running, read_sweep().to_csv(index=False))  # as a sweep does
     until = time.monotonic() + 20
     while not view.is_over and time.monotonic() < until:
         time.sleep(0.05)
