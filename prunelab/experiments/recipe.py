@@ -293,11 +293,7 @@ def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 
 def change_setting(content: dict[str, Any], change: str) -> None:
     """Change a recipe's content, not checked yet, by `key=value`; ValueError for no such text."""
-    path, equals, text = change.partition("=")
-    if not equals or not path:
-        raise ValueError(
-            f"a setting is changed by key=value, such as retrain.epochs=2; got {change!r}"
-        )
+    path, value = read_setting(change)
     *sections, key = path.split(".")
     for section in sections:
         if section == "retrain":
@@ -309,7 +305,20 @@ def change_setting(content: dict[str, Any], change: str) -> None:
             raise ValueError(
                 f"cannot change {path!r}: {section!r} holds {content!r} and no settings"
             )
-    content[key] = yaml.load(text, LOADER)
+    content[key] = value
+
+
+def read_setting(change: str) -> tuple[str, Any]:
+    """Key and value of `key=value`."""
+    path, equals, text = change.partition("=")
+    if not equals or not path:
+        raise ValueError(
+            f"a setting is changed by key=value, such as retrain.epochs=2; got {change!r}"
+        )
+    try:
+        return path, yaml.load(text, LOADER)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{change!r} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def explain(error: ValidationError, fields_of: Callable[[tuple[Any, ...]], list[str]]) -> str:

@@ -68,7 +68,7 @@ def name_best(compared: pd.DataFrame) -> pd.DataFrame:
 
 def name_points(points: pd.DataFrame) -> pd.DataFrame:
     """`read_sweep` for reading."""
-    frame = points.assign(why=points["error"].fillna("").str.partition("\n")[0])
+    frame = points.assign(why=points["error"].astype(object).fillna("").str.partition("\n")[0])
     frame["epochs"] = points["epoch"].astype(str) + "/" + points["epochs"].astype(str)
     if "test_accuracy" in points:
         frame["error %"] = (100 * (1 - points["test_accuracy"])).round(2)

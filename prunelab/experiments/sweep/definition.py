@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from prunelab.experiments.recipe import explain, parse_yaml
+from prunelab.experiments.recipe import explain, parse_yaml, read_setting
 from prunelab.utils.checks import did_you_mean
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -123,7 +123,8 @@ class Sweep(BaseModel):
 
         names: gets those of your own.
         """
-        grid = [dict(zip(self.grid, values, strict=True)) for values in product(self.grid)]
+        values = itertools.product(*self.grid.values())
+        grid = [dict(zip(self.grid, each, strict=True)) for each in values]
         rows = [
             dict(zip(self.zipped, values, strict=True))
             for values in zip(*self.zipped.values(), strict=True)
@@ -137,10 +138,6 @@ class Sweep(BaseModel):
                 names |= used
             made.append((varied, {**fixed, **{k: v for k, v in varied.items() if k not in used}}))
         return made
-
-
-def product(grid: dict[str, tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
-    return itertools.product(*grid.values())
 
 
 def _fill(value: Any, variables: dict[str, Any], used: set[str]) -> Any:
@@ -205,16 +202,8 @@ def load_sweep(name_or_path: str | Path, changes: Iterable[str] = ()) -> Sweep:
     content = parse_yaml(what, path.read_text(encoding="utf-8"), "recipes: digits-quick")
     if "recipe" in content and "recipes" not in content:
         content["recipes"] = content.pop("recipe")
-    if changes and isinstance(content.get("set") or {}, dict):
-        settings = dict(content.get("set") or {})
-        for change in changes:
-            key, equals, text = change.partition("=")
-            if not equals or not key:
-                raise ValueError(
-                    f"a setting is changed by key=value, such as retrain.epochs=2; got {change!r}"
-                )
-            settings[key] = parse_yaml(what, f"value: {text}", "")["value"]
-        content["set"] = settings
+    if isinstance(settings := content.get("set") or {}, dict) and (told := list(changes)):
+        content["set"] = settings | dict(map(read_setting, told))
     content = {"title": path.stem, **content, "name": path.stem}
     try:
         return Sweep.model_validate(content)

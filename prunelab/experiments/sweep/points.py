@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def make_points(sweep: Sweep, runs: Path) -> list[Point]:
     """
     points, loaded = [], {}
     varied = [settings for settings, _ in sweep.combinations()]
-    signs: dict[str, str] = {}
+    sign = lru_cache(sign_data)  # of a folder of many files it takes a second
     for recipe, file in _keep_recipes(sweep.recipes, runs).items():
         for settings, changes in sweep.combinations():
             name = _name(recipe, settings, varied)
@@ -100,8 +101,6 @@ def make_points(sweep: Sweep, runs: Path) -> list[Point]:
             said = (*said, say_setting("name", name))
             own = load_recipe(file if file == recipe else runs / file, said)
             source = check_source(sweep.data or own.data.source)
-            signed = signs.setdefault(source, "") or sign_data(source)
-            signs[source] = signed
             for seed in sweep.seeds:
                 point = Point(
                     name=name,
@@ -112,7 +111,7 @@ def make_points(sweep: Sweep, runs: Path) -> list[Point]:
                     device=sweep.device,
                     settings=settings,
                     resources=sweep.resources,
-                    signed=signed,
+                    signed=sign(source),
                 )
                 points.append(point)
                 loaded[point.key] = own

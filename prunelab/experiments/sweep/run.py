@@ -132,7 +132,7 @@ def _note(board: Board, point: Point, outcome: Outcome, retries: int) -> None:
     board.given.discard(point.key)
     if outcome.state == "done":
         board.read_row(point)
-        board.mark(point, state="done", seconds=outcome.seconds, epoch=board.work[point.key].epochs)
+        board.mark(point, state="done", epoch=board.work[point.key].epochs)
         return
     tries = board.status[point.key].tries + (outcome.state == "died")
     given_up = outcome.state == "failed" or tries > retries

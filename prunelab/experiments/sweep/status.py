@@ -37,7 +37,6 @@ class Status:
     error: str = ""
     notebook: str = ""
     tries: int = 0
-    seconds: float = 0.0
 
 
 def write_about(sweep: Sweep, points: list[Point], work: Mapping[str, Work], place: Place) -> None:
@@ -49,20 +48,24 @@ def write_about(sweep: Sweep, points: list[Point], work: Mapping[str, Work], pla
     place.push(RECIPES)
 
 
-def read_about(folder: Path) -> tuple[str, list[tuple[Point, int]]]:
-    """Title, and points with their epochs, of a sweep's folder."""
+def read_about(folder: Path) -> list[tuple[Point, int]]:
+    """The points of a sweep's folder, each with its epochs."""
     path = folder / ABOUT
     if not path.exists():
         raise FileNotFoundError(
             f"there is no sweep in {folder}: name the folder that `prunelab sweep` made, such as "
             "data/runs/digits-small, or a CSV of its points"
         )
-    about = json.loads(path.read_text(encoding="utf-8"))
     points = []
-    for values in about["points"]:
-        epochs = values.pop("epochs")
-        points.append((Point(**{**values, "changes": tuple(values["changes"])}), epochs))
-    return about["title"], points
+    try:
+        for values in json.loads(path.read_text(encoding="utf-8"))["points"]:
+            epochs = values.pop("epochs")
+            points.append((Point(**{**values, "changes": tuple(values["changes"])}), epochs))
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{path} is none of ours, or was torn: the same `prunelab sweep` writes it again"
+        ) from None
+    return points
 
 
 def look(point: Point, runs: Path, epochs: int) -> Status:
@@ -115,7 +118,7 @@ def read_sweep(where: str | Path | None = None) -> pd.DataFrame:
         return pd.read_csv(where)
     place = Place(where)
     place.pull_small()
-    points = read_about(place.folder)[1]
+    points = read_about(place.folder)
     settings = list(dict.fromkeys(key for point, _ in points for key in point.settings))
     lines = []
     for point, epochs in points:

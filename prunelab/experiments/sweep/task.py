@@ -4,7 +4,7 @@ import json
 import os
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from prunelab.experiments.notebooks import AGAIN, NotebookFailed, interrupt_kernels
@@ -31,7 +31,6 @@ class Outcome:
     state: str
     error: str = ""
     notebook: str = ""
-    seconds: float = 0.0
 
 
 def run_point(point: Point, address: str, sweep: str) -> Outcome:
@@ -41,7 +40,7 @@ def run_point(point: Point, address: str, sweep: str) -> Outcome:
     """
     # Dask asks for it: memory is given back at once, and what trains takes it again at every step
     os.environ.pop("MALLOC_TRIM_THRESHOLD_", None)
-    place, began = Place(address, role="work"), time.monotonic()
+    place = Place(address, role="work")
     try:
         for run in filter(None, (RECIPES, point.baseline)):
             place.pull(run)
@@ -58,7 +57,7 @@ def run_point(point: Point, address: str, sweep: str) -> Outcome:
         outcome = Outcome("failed", told)
     if outcome.state == "done" and not point.for_others:
         place.forget(point.key)
-    return replace(outcome, seconds=time.monotonic() - began)
+    return outcome
 
 
 def _run(point: Point, place: Place, sweep: str) -> Outcome:
