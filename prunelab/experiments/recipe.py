@@ -1,14 +1,13 @@
 """Experiments as data: a YAML file of a few lines for each row of the paper's tables."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -20,7 +19,15 @@ from pydantic import (
 from prunelab.measure import check_budget
 from prunelab.pruning import check_ratio
 from prunelab.training import FINE_TUNING, RETRAINING, TrainSettings
-from prunelab.utils.checks import did_you_mean
+from prunelab.utils.checks import (
+    CONFIG,
+    Fraction,
+    Number,
+    Switch,
+    Whole,
+    did_you_mean,
+    explain,
+)
 
 # libyaml's, where PyYAML was built with it: a sweep reads thousands
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -28,7 +35,7 @@ RECIPES = Path(__file__).parent / "recipes"  # a folder for each network
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = CONFIG
 
 
 class DataRecipe(_Section):
@@ -37,17 +44,17 @@ class DataRecipe(_Section):
     source: str = "cifar10"
     label: str | None = None
     normalization: str | tuple[tuple[float, ...], tuple[float, ...]] | None = None
-    image_size: int | None = None
-    val_fraction: float = 0.1
+    image_size: Annotated[Whole, Field(ge=1)] | None = None
+    val_fraction: Fraction = 0.1
 
 
 class ModelRecipe(_Section):
     """Which network; the arguments of `load_model`."""
 
     name: str
-    num_classes: int | None = None  # None: as many as the data has
+    num_classes: Annotated[Whole, Field(ge=1)] | None = None  # None: as many as the data has
     weights: str | None = None  # these take the place of a trained baseline, or begin it
-    new_head: bool = False  # all but the last layer is taken from them
+    new_head: Switch = False  # all but the last layer is taken from them
 
     @model_validator(mode="after")
     def _check_head(self) -> Self:
@@ -59,23 +66,23 @@ class ModelRecipe(_Section):
 class PruneRecipe(_Section):
     """Which filters go; the arguments of `make_plan`, or of `choose_ratios`."""
 
-    ratios: dict[str, float] = {}
+    ratios: dict[str, Number] = {}
     # in their place: how much may be left of the multiply-adds, in the layers that harm least
-    max_flops: float | None = None
+    max_flops: Number | None = None
     per: Literal["layer", "stage"] = "layer"  # what gets a ratio then
     skip: tuple[str, ...] = ()
     criterion: str = "l1"
     strategy: str = "independent"
     order: str = "smallest"
     rounding: str = "ceil"
-    align: int = 1
+    align: Annotated[Whole, Field(ge=1)] = 1
     # filters that stay or go by hand, in any schedule at its first step
-    keep: dict[str, tuple[int, ...]] = {}
-    drop: dict[str, tuple[int, ...]] = {}
+    keep: dict[str, tuple[Whole, ...]] = {}
+    drop: dict[str, tuple[Whole, ...]] = {}
     # what goes before a retraining
     schedule: Literal["once", "layer by layer", "filter by filter", "rounds"] = "once"
     # for the last of these: the ratios are reached in as many equal steps
-    rounds: int = Field(default=1, ge=1)
+    rounds: Annotated[Whole, Field(ge=1)] = 1
 
     @field_validator("ratios")
     @classmethod
@@ -150,13 +157,13 @@ class Recipe(_Section):
     paper: str | None = None
     model: ModelRecipe
     data: DataRecipe = DataRecipe()
-    shortcuts: bool = True
+    shortcuts: Switch = True
     baseline: TrainSettings = TrainSettings()
     fine_tune: TrainSettings | None = None
     sensitivity: tuple[str, ...] = ()
     prune: PruneRecipe | None = None
     retrain: TrainSettings | None = RETRAINING
-    continued: bool = False
+    continued: Switch = False
     scratch: Literal["E", "B"] | None = None
     baseline_from: str | None = None
 
@@ -319,24 +326,6 @@ def read_setting(change: str) -> tuple[str, Any]:
         return path, yaml.load(text, LOADER)
     except yaml.YAMLError as error:
         raise ValueError(f"{change!r} is not YAML: {' '.join(str(error).split())}") from error
-
-
-def explain(error: ValidationError, fields_of: Callable[[tuple[Any, ...]], list[str]]) -> str:
-    """pydantic's error in sentences; fields_of: the keys of the section at a place."""
-    sentences = []
-    for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            known = fields_of(problem["loc"][:-1])
-            hint = did_you_mean(problem["loc"][-1], known)
-            sentences.append(f"unknown key {where!r}{hint}Known: {', '.join(known)}")
-        elif problem["type"] == "missing":
-            sentences.append(f"{where!r} is missing")
-        else:
-            got = "" if isinstance(problem["input"], dict) else f", got {problem['input']!r}"
-            said = problem["msg"].removeprefix("Value error, ") + got
-            sentences.append(f"{where!r}: {said}" if where else said)
-    return "; ".join(sentences)
 
 
 def _fields(where: tuple[Any, ...]) -> list[str]:

@@ -17,6 +17,7 @@ from prunelab.measure.search import ChosenRatios, Search, as_number, list_choice
 from prunelab.pruning import make_plan, measure_cost, prune, total_cost
 from prunelab.training import evaluate
 from prunelab.utils.intervals import wilson
+from prunelab.utils.modules import find_place
 
 
 def choose_ratios(
@@ -152,7 +153,7 @@ def _measure_left(search: Search, ratios: ChosenRatios, batch: int) -> float:
     """The measured time of a pruned network, in fractions of the whole one's."""
     model, graph = search.graph.model, search.graph
     small = prune(model, make_plan(graph, ratios, align=search.align), graph=graph)
-    device = next(model.parameters()).device
+    device, _ = find_place(model)
     networks, shape = {"whole": model, "pruned": small}, graph.input_shapes[0][1:]
     times = measure_latency(networks, shape, device=device, batch=batch)
     return float(times.set_index("model")["time_left"]["pruned"])

@@ -22,6 +22,7 @@ from prunelab.pruning import make_plan, prune, score_filters, total_cost
 from prunelab.training import evaluate
 from prunelab.utils.checks import check_whole
 from prunelab.utils.intervals import wilson
+from prunelab.utils.modules import find_place
 from prunelab.utils.tensors import hash_text
 
 STEP = 0.05  # of the multiply-adds, from one budget to the next
@@ -210,7 +211,7 @@ class _Front:
 
     def _time(self, small: nn.Module) -> float:
         """Milliseconds: the share that is left, by turns, of the time the whole took at first."""
-        shape, device = self.graph.input_shapes[0][1:], next(small.parameters()).device
+        shape, device = self.graph.input_shapes[0][1:], find_place(small)[0]
         models = {"whole": self.graph.model, "pruned": small}
         times = measure_latency(
             models, shape, device=device, batch=self.batch or 1, repeats=REPEATS

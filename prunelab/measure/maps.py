@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.graph import ChannelGraph
+from prunelab.utils.modules import find_place
 
 
 def feature_maps(graph: ChannelGraph, layer: str, images: Tensor) -> Tensor:
@@ -39,7 +40,7 @@ def feature_maps(graph: ChannelGraph, layer: str, images: Tensor) -> Tensor:
     handle = module.register_forward_hook(note)
     try:
         with torch.no_grad():
-            model.eval()(images.to(next(model.parameters()).device))
+            model.eval()(images.to(*find_place(model)))
     finally:
         handle.remove()
         for part, mode in training.items():

@@ -16,9 +16,9 @@ from prunelab.measure.curves import RATIOS, UNPRUNED, Curve, make_curves, tabula
 from prunelab.measure.prefix import PrefixSharing
 from prunelab.measure.store import Place, Store
 from prunelab.pruning import IMAGE_CRITERIA
-from prunelab.training import check_outputs
+from prunelab.training import check_finite, check_outputs
 from prunelab.utils.checks import check_whole
-from prunelab.utils.modules import NORMS, copy_with, like_model
+from prunelab.utils.modules import NORMS, copy_with, find_place, like_model, widen
 from prunelab.utils.progress import track
 from prunelab.utils.tensors import hash_tensors, hash_text
 
@@ -86,7 +86,7 @@ def measure_sensitivity(
     _check_batches(model, batch_size)
     graph = trace(model, torch.zeros(1, 3, split.image_size, split.image_size))
     curves = make_curves(graph, layers, ratios, criterion, order, data, seed)
-    device = next(model.parameters()).device
+    device, _ = find_place(model)
     step = batch_size or pick_batch_size(split.image_size, device)
     blocks = [(start, min(start + step, total)) for start in range(0, total, step)]
     known = Store(store, identify(model, data, split, criterion, order, seed))
@@ -200,7 +200,7 @@ def _count_batches(
     for block, (images, labels) in zip(todo, batches, strict=True):
         if block not in wanted:
             continue
-        images, labels = images.to(network.device), labels.to(network.device)
+        images, labels = images.to(network.device, network.kind), labels.to(network.device)
         if block == todo[0]:
             check_outputs(network.check(images), split)
         whole, due = wanted[block].pop(UNPRUNED, None), wanted[block]
@@ -218,5 +218,6 @@ def _count_batches(
             else:
                 continue
             correct = int((logits.argmax(1) == labels).sum())
-            loss = F.cross_entropy(logits.float(), labels, reduction="none").double().sum()
+            loss = F.cross_entropy(widen(logits), labels, reduction="none").double().sum()
+            check_finite(float(loss), f"the network with {place[1]} filters less in {place[0]}")
             yield place, correct, float(loss)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from prunelab.data import DataSplits, FileSplit, Split, pick_batch_size
 from prunelab.graph import ChannelGraph
 from prunelab.utils.checks import check_choice
+from prunelab.utils.modules import find_place, widen
 from prunelab.utils.progress import Report
 
 BATCH = 250  # images that are summed up at once; the number changes no score but Taylor's
@@ -87,14 +88,34 @@ def score_filters(
         ``{layer: scores (filters,)}``, in forward order.
 
     Raises:
-        ValueError: an unknown criterion, or one that lacks data or a batch norm.
+        ValueError: an unknown criterion, or one that lacks data or a batch norm; weights that are
+            not finite.
     """
     check_choice("criterion", criterion, CRITERIA)
     names = graph.scored if layers is None else [graph.find(layer) for layer in layers]
+    scores = _score(graph, criterion, names, data, images, seed, on_progress)
+    for name, own in scores.items():
+        if not own.is_meta and not bool(own.isfinite().all()):
+            raise ValueError(
+                f"filters of {name} have no finite score by {criterion}: look for NaN or huge "
+                "numbers in the network's weights"
+            )
+    return scores
+
+
+def _score(
+    graph: ChannelGraph,
+    criterion: str,
+    names: Sequence[str],
+    data: DataSplits | Split | FileSplit | None,
+    images: int | None,
+    seed: int,
+    on_progress: Report | None,
+) -> dict[str, Tensor]:
     if criterion in WEIGHT_CRITERIA:
-        return {name: WEIGHT_CRITERIA[criterion](graph.filters(name)) for name in names}
+        return {name: WEIGHT_CRITERIA[criterion](widen(graph.filters(name))) for name in names}
     if criterion == "bn_scale":
-        return {name: _find_scale(graph, name).detach().abs() for name in names}
+        return {name: widen(_find_scale(graph, name).detach()).abs() for name in names}
     if data is None:
         raise ValueError(
             f"criterion {criterion!r} looks at images: pass data=, such as load_data('digits')"
@@ -222,10 +243,10 @@ def _score_maps(
     handles = [graph.module_of(name).register_forward_hook(hook(name)) for name in names]
     try:
         with torch.inference_mode():
-            device = next(graph.model.parameters()).device
+            device, kind = find_place(graph.model)
             for batch, _ in batches:
                 for part in batch.split(_images_at_once(batch, device)):
-                    graph.model(part.to(device))
+                    graph.model(part.to(device, kind))
                 for of_layer in moments.values():
                     for own in of_layer.values():
                         own.add_up()
@@ -246,7 +267,7 @@ def _score_taylor(
     graph: ChannelGraph, names: Sequence[str], batches: Iterable[tuple[Tensor, Tensor]]
 ) -> dict[str, Tensor]:
     weights: list[Tensor] = [graph.module_of(name).weight for name in names]  # type: ignore[misc]
-    device, count = weights[0].device, 0
+    (device, kind), count = find_place(graph.model), 0
     sums = [
         torch.zeros(graph.shapes[name].n_out, dtype=torch.double, device=device) for name in names
     ]
@@ -254,10 +275,10 @@ def _score_taylor(
         products = [torch.zeros_like(total) for total in sums]  # Σ g·w, part by part
         step = _images_at_once(batch, device)
         for images, own in zip(batch.split(step), labels.split(step), strict=True):
-            logits = graph.model(images.to(device))
-            loss = F.cross_entropy(logits, own.to(device), reduction="sum") / len(labels)
+            logits = graph.model(images.to(device, kind))
+            loss = F.cross_entropy(widen(logits), own.to(device), reduction="sum") / len(labels)
             for i, gradient in enumerate(torch.autograd.grad(loss, weights)):
-                product = graph.as_filters(names[i], (gradient * weights[i]).detach())
+                product = graph.as_filters(names[i], (widen(gradient) * weights[i]).detach())
                 products[i] += product.flatten(1).sum(1).double()
         for total, product in zip(sums, products, strict=True):
             total += product.square()

@@ -16,6 +16,7 @@ from prunelab.pruning.hand import Picks, list_picks, read_picks
 from prunelab.pruning.plan import PruningPlan
 from prunelab.pruning.surgery import remember
 from prunelab.utils.checks import check_choice, check_whole
+from prunelab.utils.modules import widen
 
 STRATEGIES = ("independent", "greedy")
 ORDERS = ("smallest", "random", "largest")
@@ -182,7 +183,7 @@ def _check_scores(graph: ChannelGraph, scores: Mapping[str, Tensor], layers: Ite
 
 def _score_what_is_left(graph: ChannelGraph, layer: str, criterion: str, alive: Tensor) -> Tensor:
     """Scores without the kernels whose input maps are already gone (Li et al. 2017, Fig. 3)."""
-    weight = graph.filters(layer)
+    weight = widen(graph.filters(layer))
     if weight.shape[1] > 1:
         read = alive[graph.channels.root[graph.channels.reads[layer][: weight.shape[1]]]]
         weight = weight[:, read.to(weight.device)]  # (out, in, kh, kw) -> (out, in left, kh, kw)

@@ -4,7 +4,13 @@ settings: how a network learns · loop: `train` · state: where it is, on disk �
 it does · predictions: what it answers, image by image.
 """
 
-from prunelab.training.evaluation import Metrics, check_outputs, compare_networks, evaluate
+from prunelab.training.evaluation import (
+    Metrics,
+    check_finite,
+    check_outputs,
+    compare_networks,
+    evaluate,
+)
 from prunelab.training.loop import make_optimizer, train
 from prunelab.training.predictions import count_classes, count_confusions, find_flips, predict
 from prunelab.training.settings import FINE_TUNING, RETRAINING, TrainSettings
@@ -15,6 +21,7 @@ __all__ = [
     "RETRAINING",
     "Metrics",
     "TrainSettings",
+    "check_finite",
     "check_outputs",
     "compare_networks",
     "count_classes",

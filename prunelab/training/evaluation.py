@@ -1,5 +1,6 @@
 """How well a network does: counted on a split."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from prunelab.data import FileSplit, Split, pick_batch_size
 from prunelab.utils import processes
 from prunelab.utils.intervals import wilson
+from prunelab.utils.modules import find_place, widen
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,9 @@ def evaluate(
 ) -> Metrics:
     """How the model does on a split, in evaluation mode.
 
-    Images are normalised as the split says and go to the model's device; the model is left in the
-    mode it was in. Under torchrun all processes call it, and each looks at its shard of the images.
+    Images are normalised as the split says and go to the model's device, in its kind of float; the
+    model is left in the mode it was in. Under torchrun all processes call it, and each looks at its
+    shard of the images.
 
     Args:
         model: images (n, 3, h, w) in, logits (n, classes) out.
@@ -57,14 +60,17 @@ def evaluate(
         What was counted.
 
     Raises:
-        ValueError: the model's outputs are no logits of the split's classes.
+        ValueError: the model's outputs are no logits of the split's classes, or not finite; it has
+            no weights (on meta), or the split no images.
 
     Example:
         >>> evaluate(model, data.test).accuracy
     """
     if not isinstance(split, Split | FileSplit):
         raise ValueError(f"evaluate takes a split, such as data.test, not {type(split).__name__}")
-    device = next(model.parameters()).device
+    if not len(split):
+        raise ValueError("evaluate takes a split with images; this one has none")
+    device, kind = find_place(model)
     training = model.training
     correct = torch.zeros((), dtype=torch.long, device=device)
     loss = torch.zeros((), dtype=torch.double, device=device)
@@ -73,17 +79,18 @@ def evaluate(
         with torch.inference_mode(), autocast(device, precision):
             step = batch_size or pick_batch_size(split.image_size, device)
             for i, (images, labels) in enumerate(split.batches(step, shared=True)):
-                images, labels = images.to(device), labels.to(device)
+                images, labels = images.to(device, kind), labels.to(device)
                 logits = model(images)
                 if not i:
                     check_outputs(logits, split)
                 correct += (logits.argmax(1) == labels).sum()
-                loss += F.cross_entropy(logits.float(), labels, reduction="sum")
+                loss += F.cross_entropy(widen(logits), labels, reduction="sum")
                 if on_batch:
                     on_batch(min(step * (i + 1), len(split)), len(split))
     finally:
         model.train(training)
     correct, loss = processes.all_reduce(correct), processes.all_reduce(loss)
+    check_finite(float(loss), type(model).__name__)
     return Metrics(int(correct), len(split), float(loss) / len(split))
 
 
@@ -138,11 +145,22 @@ def check_outputs(logits: Tensor, split: Split | FileSplit) -> None:
         raise ValueError(
             f"the model returns a {type(logits).__name__}; it must return logits (n, classes) alone"
         )
+    if int(split.labels.min()) < 0:
+        raise ValueError(f"the split has the label {int(split.labels.min())}; labels count from 0")
     classes = int(split.labels.max()) + 1
     if logits.ndim != 2 or logits.shape[1] < classes:
         raise ValueError(
             f"the model's output has the shape {tuple(logits.shape)}, and the data {classes} "
             f"classes; it must return logits (n, classes): load_model(..., num_classes={classes})"
+        )
+
+
+def check_finite(total: float, network: str) -> None:
+    """ValueError where a sum over a network's outputs is NaN or infinite: they predict nothing."""
+    if not math.isfinite(total):
+        raise ValueError(
+            f"the outputs of {network} are not finite (their sum or loss is {total}): look for NaN "
+            "or huge numbers in its weights, and at the images' normalization"
         )
 
 

@@ -21,6 +21,7 @@ from prunelab.training.state import PartialEpoch, TrainingState
 from prunelab.utils import processes
 from prunelab.utils.checks import check_whole
 from prunelab.utils.devices import random_state, set_random_state
+from prunelab.utils.modules import find_place, widen
 from prunelab.utils.progress import track
 from prunelab.utils.stopping import Stops, noting_stops
 from prunelab.utils.tensors import load_tensors
@@ -90,9 +91,16 @@ def train(
         val_accuracy, test_loss, test_accuracy, seconds.
 
     Raises:
-        ValueError: the checkpoint is of other settings, data or network, or the loss not finite.
+        ValueError: the checkpoint is of other settings, data or network, the loss not finite, or
+            the weights of fewer bits than float32.
     """
     check_whole("save_every", save_every, why="batches")
+    _, kind = find_place(model)
+    if kind in (torch.float16, torch.bfloat16):
+        raise ValueError(
+            f"train keeps weights in float32, and this {type(model).__name__} has {kind}: give "
+            "model.float(), and compute in bfloat16 by TrainSettings(precision='bfloat16')"
+        )
     model.to(data.device)
     progress = progress and processes.rank() == 0
     if settings.channels_last:
@@ -160,7 +168,7 @@ def _train_epoch(
     stops: Stops,
 ) -> None:
     """One epoch, from where it is; its row is added to those of the training."""
-    device, epoch = data.device, len(at.rows)
+    device, epoch, (_, kind) = data.device, len(at.rows), find_place(at.model)
     for group in at.optimizer.param_groups:
         group["lr"] = settings.lr_at(epoch)
     # order, crops and dropout of an epoch depend on nothing before it
@@ -183,10 +191,10 @@ def _train_epoch(
                 images = images.contiguous(memory_format=torch.channels_last)
             at.optimizer.zero_grad(set_to_none=True)
             with autocast(device, settings.precision):
-                logits = forward(images)
+                logits = forward(images.to(kind))
             if not part.seen:
                 check_outputs(logits, data.train)
-            loss = F.cross_entropy(logits.float(), labels, reduction="sum")
+            loss = F.cross_entropy(widen(logits), labels, reduction="sum")
             (loss * (processes.world_size() / n)).backward()  # gradients: means over processes
             at.optimizer.step()
             part.loss += loss.detach()

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from prunelab.data import FileSplit, Split, pick_batch_size, take
-from prunelab.training.evaluation import check_outputs
+from prunelab.training.evaluation import check_finite, check_outputs
 from prunelab.utils.checks import check_choice, check_whole
 from prunelab.utils.intervals import wilson
+from prunelab.utils.modules import find_place
 
 VERDICTS = ("broke", "mended", "both wrong")
 
@@ -80,17 +81,18 @@ def _answer(
 ) -> dict[str, dict[str, list[Any]]]:
     """Of each model, what it predicts and how sure it is, of some images of a split."""
     found: dict[str, dict[str, list[Any]]] = {}
-    devices = {name: next(model.parameters()).device for name, model in models.items()}
+    places = {name: find_place(model) for name, model in models.items()}
     for name, model in models.items():
         model.eval()
         found[name] = {"predicted": [], "confidence": []}
-    done, step = 0, pick_batch_size(split.image_size, next(iter(devices.values())))
+    done, step = 0, pick_batch_size(split.image_size, next(iter(places.values()))[0])
     with torch.inference_mode():
         for images, _ in taken.batches(step):
             for name, model in models.items():
-                logits = model(images.to(devices[name]))
+                logits = model(images.to(*places[name]))
                 check_outputs(logits, split)
                 confidence, answer = logits.float().softmax(1).max(1)
+                check_finite(float(confidence.sum()), name)
                 found[name]["predicted"] += answer.tolist()
                 found[name]["confidence"] += confidence.tolist()
                 done += len(images)

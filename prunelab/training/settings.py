@@ -1,14 +1,15 @@
 """How a network learns: the paper's settings, and what may be changed of them."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, Literal
 
-from prunelab.utils.checks import check_choice, check_whole
+from pydantic import Field
 
-PRECISIONS = ("float32", "bfloat16")
+from prunelab.utils.checks import Fraction, Number, Seed, Switch, Whole, settings
+
+Precision = Literal["float32", "bfloat16"]
 
 
-@dataclass(frozen=True)
+@settings
 class TrainSettings:
     """How a network learns.
 
@@ -28,37 +29,25 @@ class TrainSettings:
         channels_last: the memory format of images and weights.
         compile: by torch.compile; None: for 20 epochs or more on a GPU, in one process.
         patience: stop after so many epochs without a better validation accuracy; None: never.
-        seed: of order, crops and dropout.
+        seed: of order, crops and dropout; below 2³².
+
+    Raises:
+        ValueError: a value of another kind, not finite, or out of bounds.
     """
 
-    epochs: int = 160
-    lr: float = 0.1
-    milestones: tuple[float, ...] = (0.5, 0.75)
-    lr_drop: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    batch_size: int = 128
-    augment: bool = True
-    precision: str = "float32"
-    channels_last: bool = False
-    compile: bool | None = None
-    patience: int | None = None
-    seed: int = 0
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    def __post_init__(self) -> None:
-        check_whole("epochs", self.epochs, least=0)
-        check_whole("batch_size", self.batch_size)
-        if self.patience is not None:
-            check_whole("patience", self.patience, why="epochs, or None")
-        if not self.lr > 0:
-            raise ValueError(f"lr must be above 0, not {self.lr!r}")
-        check_choice("precision", self.precision, PRECISIONS)
-        if any(not 0 < m < 1 for m in self.milestones):
-            raise ValueError(
-                f"milestones are fractions of the epochs, between 0 and 1, not {self.milestones!r}"
-            )
+    epochs: Annotated[Whole, Field(ge=0)] = 160
+    lr: Annotated[Number, Field(gt=0)] = 0.1
+    milestones: tuple[Fraction, ...] = (0.5, 0.75)
+    lr_drop: Annotated[Number, Field(gt=0)] = 0.1
+    momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[Number, Field(ge=0)] = 1e-4
+    batch_size: Annotated[Whole, Field(ge=1)] = 128
+    augment: Switch = True
+    precision: Precision = "float32"
+    channels_last: Switch = False
+    compile: Switch | None = None
+    patience: Annotated[Whole, Field(ge=1)] | None = None
+    seed: Seed = 0
 
     def lr_at(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""

@@ -80,6 +80,24 @@ def find_layout(tensor: Tensor) -> torch.memory_format:
     return last
 
 
+def find_place(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Where a model's weights are and in which kind of float; ValueError where it has none."""
+    tensors = [*model.parameters(), *model.buffers()]
+    kinds = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
+    if any(tensor.is_meta for tensor in tensors):
+        raise ValueError(
+            f"the {type(model).__name__} is on the meta device, which has shapes and no weights: "
+            "load some, or model.to_empty(device='cpu')"
+        )
+    device = tensors[0].device if tensors else torch.device("cpu")
+    return device, kinds[0] if kinds else torch.float32
+
+
+def widen(tensor: Tensor) -> Tensor:
+    """In float32 where it is of a float with fewer bits, whose sums overflow."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
 def like_model(model: nn.Module, x: Tensor) -> Tensor:
     """A copy of an input, on the model's device and in its kind of float."""
     first = next(model.parameters(), x)

@@ -66,7 +66,7 @@ RATIO = "the ratio of 'stage1' must be a number in [0, 1)"
     [
         (f"{HEAD}prunes: {{}}", "unknown key 'prunes'; did you mean 'prune'"),
         (f"{HEAD}retrain: {{epoch: 3}}", "unknown key 'retrain.epoch'; did you mean 'epochs'"),
-        (f"{HEAD}retrain: {{epochs: -3}}", "epochs must be a whole number, 0 or more; got -3"),
+        (f"{HEAD}retrain: {{epochs: -3}}", "'retrain.epochs' must be greater than or equal to 0, "),
         (f"{HEAD}prune: {{ratios: {{stage1: much}}}}", "'prune.ratios.stage1'"),
         (f"{HEAD}prune: {{ratios: {{stage1: 1.5}}}}", RATIO),
         ("extends: BAD", "extends itself"),

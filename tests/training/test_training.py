@@ -1,6 +1,8 @@
+import re
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from small import QUICK, make_folder, tiny_network
@@ -261,24 +263,49 @@ def test_batches_are_reported_and_may_stop_it(few_digits, tmp_path):
         train(fresh(), few_digits, QUICK, on_batch=interrupt)
 
 
-def test_bad_settings(few_digits):
-    with pytest.raises(ValueError, match="lr must be above 0"):
-        TrainSettings(lr=0)
-    with pytest.raises(ValueError, match=r"epochs must be a whole number, 0 or more; got 1\.5"):
-        TrainSettings(epochs=1.5)
-    with pytest.raises(ValueError, match="batch_size must be a whole number, 1 or more; got 0"):
-        TrainSettings(batch_size=0)
-    with pytest.raises(ValueError, match="milestones are fractions"):
-        TrainSettings(milestones=(80, 120))
-    words = r"patience must be a whole number, 1 or more \(epochs, or None\); got"
-    for patience in (0, True, 1.5):
-        with pytest.raises(ValueError, match=words):
-            TrainSettings(patience=patience)
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"lr": 0}, "'lr' must be greater than 0, got 0"),
+        ({"lr": float("inf")}, "'lr' must be a finite number, got inf"),
+        ({"momentum": float("nan")}, "'momentum' must be a finite number, got nan"),
+        ({"momentum": 5}, "'momentum' must be less than 1, got 5"),
+        ({"momentum": -1}, "'momentum' must be greater than or equal to 0, got -1"),
+        ({"weight_decay": -1e-4}, "'weight_decay' must be greater than or equal to 0, got -0.0001"),
+        ({"lr_drop": -0.1}, "'lr_drop' must be greater than 0, got -0.1"),
+        ({"epochs": True}, "'epochs' must be a whole number, got True"),
+        ({"epochs": 1.5}, "'epochs' must be a whole number, got 1.5"),
+        ({"epochs": -1}, "'epochs' must be greater than or equal to 0, got -1"),
+        ({"batch_size": 0}, "'batch_size' must be greater than or equal to 1, got 0"),
+        ({"milestones": (80, 120)}, "'milestones.0' must be less than 1, got 80"),
+        ({"patience": 0}, "'patience' must be greater than or equal to 1, got 0"),
+        ({"patience": True}, "'patience' must be a whole number, got True"),
+        ({"seed": "x"}, "'seed' must be a whole number, got 'x'"),
+        ({"seed": 2**70}, "'seed' must be less than 4294967296, got 1180591620717411303424"),
+        ({"augment": "no"}, "'augment' must be true or false, got 'no'"),
+        ({"compile": 1}, "'compile' must be true or false, got 1"),
+        ({"precision": "fp8"}, "'precision' must be 'float32' or 'bfloat16', got 'fp8'"),
+        ({"epohcs": 1}, "unknown key 'epohcs'; did you mean 'epochs'?"),
+    ],
+)
+def test_bad_settings(given, sentence):
+    with pytest.raises(ValueError, match=f"^TrainSettings: {re.escape(sentence)}"):
+        TrainSettings(**given)
+
+
+def test_settings_of_numpy_and_yaml():
+    settings = TrainSettings(
+        epochs=np.int64(3), lr="1e-3", momentum=np.float64(0), milestones=[0.5]
+    )
+    assert settings == TrainSettings(epochs=3, lr=0.001, momentum=0.0, milestones=(0.5,))
+    with pytest.raises(ValueError, match="'lr' must be greater than 0"):
+        replace(settings, lr=0)
+
+
+def test_settings_that_fail_later(few_digits):
     words = r"save_every must be a whole number, 1 or more \(batches\); got 0"
     with pytest.raises(ValueError, match=words):
         train(fresh(), few_digits, QUICK, save_every=0)
-    with pytest.raises(ValueError, match=r"unknown precision 'fp8'\. Known: float32, bfloat16"):
-        TrainSettings(precision="fp8")
     with pytest.raises(ValueError, match="training diverged; a smaller lr"):
         train(fresh(), few_digits, replace(QUICK, lr=1e20))
 

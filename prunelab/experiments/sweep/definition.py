@@ -6,17 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from prunelab.experiments.recipe import explain, parse_yaml, read_setting
-from prunelab.utils.checks import did_you_mean
+from prunelab.experiments.recipe import parse_yaml, read_setting
+from prunelab.utils.checks import CONFIG, Number, Seed, did_you_mean, explain
 
 SHIPPED = Path(__file__).parent / "shipped"
 # of a table of points, beside those of the settings
@@ -50,15 +43,15 @@ class Sweep(BaseModel):
         zipped: (`zip`) {key: values}, the first ones together, then the second ones, ….
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(**CONFIG, populate_by_name=True)
 
     name: str
     title: str
     recipes: tuple[str, ...] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     data: str = ""
     device: str = "auto"
-    resources: dict[str, float] | None = None
+    resources: dict[str, Number] | None = None
     settings: dict[str, Any] = Field(default={}, alias="set")
     grid: dict[str, tuple[Any, ...]] = {}
     listed: tuple[dict[str, Any], ...] = Field(default=(), alias="list")

@@ -23,7 +23,8 @@ from prunelab.measure.prefix.interpreter import (
 )
 from prunelab.measure.prefix.winograd import WinogradConv, suits_winograd
 from prunelab.pruning import PruningPlan, keep_slices, prune, set_count
-from prunelab.utils.modules import CONVS, NORMS, copy_with, like_model
+from prunelab.training import check_finite
+from prunelab.utils.modules import CONVS, NORMS, copy_with, find_place, like_model
 
 # what treats each map by itself, in evaluation mode
 EACH_MAP: set[Any] = {*NORMS, nn.Identity, nn.Dropout, nn.Dropout2d}
@@ -72,7 +73,7 @@ class PrefixSharing:
     def __init__(self, model: nn.Module, graph: ChannelGraph, *, stack: int = 1) -> None:
         inputs = tuple(torch.zeros(shape) for shape in graph.input_shapes)
         self.stack = stack
-        self.device = next(model.parameters()).device
+        self.device, self.kind = find_place(model)
         # shares the tensors, and has a mode of its own
         self.plain = copy_with(model, lambda tensor: tensor).eval()
         self.format = torch.channels_last
@@ -188,6 +189,7 @@ class PrefixSharing:
                 return float("inf")
         if not isinstance(truth, Tensor):
             return 0.0  # no logits: said by who asked
+        check_finite(float(truth.abs().sum()), type(self.plain).__name__)
         return float((truth - ours).abs().max() / truth.abs().max().clamp(min=1e-30))
 
     @torch.no_grad()
