@@ -11,6 +11,9 @@ from torch import Tensor
 from prunelab.data.images import Normalization, augment_batch, normalize
 from prunelab.data.reading import open_image
 from prunelab.utils import processes
+from prunelab.utils.checks import check_whole
+
+WIDEST = 8  # times as long as it is high: of an image that is wider, the middle is taken first
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,14 @@ class Split:
     labels: Tensor
     normalization: Normalization
     flip: bool = True
+
+    def __post_init__(self) -> None:
+        shape, n = tuple(self.images.shape), len(self.labels)
+        if self.images.dtype != torch.uint8 or len(shape) != 4 or shape[:2] != (n, 3):
+            raise ValueError(
+                f"a Split holds uint8 images (n, 3, h, w) and n labels, not {n} labels and "
+                f"{self.images.dtype} {shape}"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -61,6 +72,7 @@ class Split:
         Example:
             >>> images, labels = next(data.val.batches(8))
         """
+        _check_batches(self, batch_size)
         n, device = len(self), self.labels.device
         share = processes.shard if shared else _all
         generator = torch.Generator().manual_seed(seed or 0)
@@ -114,6 +126,7 @@ class FileSplit:
         skip: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """As `Split.batches`; `augment` crops 8 – 100 % of an image, mirrored half the time."""
+        _check_batches(self, batch_size)
         n, size = len(self), self.image_size
         share = processes.shard if shared else _all
         generator = torch.Generator().manual_seed(seed or 0)
@@ -123,6 +136,7 @@ class FileSplit:
         loader: Any = torch.utils.data.DataLoader(
             _Files(self, seeds),  # type: ignore[arg-type]
             batch_sampler=[block for block in blocks if block],
+            collate_fn=_all,
             num_workers=min(8, os.cpu_count() or 1),
             pin_memory=self.device.type == "cuda",
             generator=generator,
@@ -130,14 +144,33 @@ class FileSplit:
         read = iter(loader)
         nothing = torch.empty(0, 3, size, size), torch.empty(0, dtype=torch.long)
         for block in blocks:
-            images, labels = next(read) if block else nothing
+            found = next(read) if block else nothing
+            if isinstance(found, ValueError):
+                raise found
+            images, labels = found
             images = images.to(self.device, non_blocking=True)
             labels = labels.to(self.device, non_blocking=True)
             yield normalize(images, self.normalization), labels
 
 
-def _all(items: Tensor) -> Tensor:
+def _check_batches(split: Split | FileSplit, batch_size: int) -> None:
+    check_whole("batch_size", batch_size)
+    if not len(split):
+        raise ValueError("the split is empty: there are no images to draw batches of")
+
+
+def _all(items: Any) -> Any:
     return items
+
+
+def _cut_strip(image: Any) -> Any:
+    """The middle of a PIL image that is too wide or high: resized whole, it might be endless."""
+    from torchvision.transforms import v2
+
+    longest = WIDEST * min(image.size)
+    if max(image.size) <= longest:
+        return image
+    return v2.functional.center_crop(image, [min(side, longest) for side in image.size[::-1]])
 
 
 class _Files:
@@ -147,7 +180,8 @@ class _Files:
         from torchvision.transforms import v2
 
         size = split.image_size
-        crop: list[Any] = [v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)]
+        crop: list[Any] = [_cut_strip, v2.Resize(round(size * 256 / 224), antialias=True)]
+        crop += [v2.CenterCrop(size)]
         if seeds is not None:
             crop = [v2.RandomResizedCrop(size, antialias=True)]
             crop += [v2.RandomHorizontalFlip()] if split.flip else []
@@ -157,12 +191,20 @@ class _Files:
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor] | ValueError:
+        """A batch, or what is wrong with it: raised in a worker, it would bring its traceback."""
+        try:
+            images = torch.stack([self._read(index) for index in indices])
+        except ValueError as error:
+            return error
+        return images, self.split.labels[indices]
+
+    def _read(self, index: int) -> Tensor:
         image = open_image(self.split.files[index])
         with torch.random.fork_rng(devices=[]):
             if self.seeds is not None:
                 torch.manual_seed(int(self.seeds[index]))
-            return self.transform(image), self.split.labels[index]
+            return self.transform(image)
 
 
 def pick_batch_size(image_size: int, device: torch.device) -> int:

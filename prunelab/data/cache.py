@@ -13,7 +13,7 @@ from prunelab.data.listing import Listing
 from prunelab.data.reading import choose_size, fit_image, open_image, read_size
 from prunelab.utils.tensors import read_tensors, write_tensors
 
-DECODER = 2  # a higher number where pixels come out otherwise than by the one before
+DECODER = 3  # a higher number where pixels come out otherwise than by the one before
 
 
 def pick_size(listing: Listing) -> int:

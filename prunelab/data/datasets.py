@@ -1,5 +1,6 @@
 """Data sets by name, folder or table, with a validation split held out of training."""
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from prunelab.data.cache import decode_cached, pick_size
 from prunelab.data.folders import list_folder
 from prunelab.data.images import NormalizationLike
-from prunelab.data.listing import TEST_FRACTION, Listing, hold_out
+from prunelab.data.listing import TEST_FRACTION, Listing, hold_out, show
 from prunelab.data.reading import LARGEST_RESIDENT
 from prunelab.data.splits import Arrays, DataSplits, How, check_how, make_splits
 from prunelab.data.tables import SUFFIXES, list_table
@@ -24,17 +25,20 @@ DIGITS = tuple("0123456789")
 
 def check_source(name_or_path: str | Path) -> str:
     """A data set's name, or the whole path of a folder or table; FileNotFoundError says which."""
-    source, path = str(name_or_path), Path(name_or_path)
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise ValueError(f"data must be a name or a path, not a {type(name_or_path).__name__}")
+    source = str(name_or_path)
     if source in NAMED:
         return source
-    if not path.is_dir() and not (path.is_file() and path.suffix.lower() in SUFFIXES):
+    table = os.path.isfile(source) and source.lower().endswith(SUFFIXES)
+    if not table and not os.path.isdir(source):
         raise FileNotFoundError(
-            f"no data {source!r}{did_you_mean(source, NAMED)}It is neither {', '.join(NAMED)}, "
-            "nor a folder or table of images. A folder holds train/<class>/* with test/ or val/, "
-            f"or <class>/* alone; a table ({', '.join(SUFFIXES)}) has the columns path and "
-            "label"
+            f"no data '{show(source)}'{did_you_mean(source, NAMED)}It is neither "
+            f"{', '.join(NAMED)}, nor a folder or table of images. A folder holds train/<class>/* "
+            f"with test/ or val/, or <class>/* alone; a table ({', '.join(SUFFIXES)}) has the "
+            "columns path and label"
         )
-    return str(path.resolve())
+    return str(Path(source).resolve())
 
 
 def load_data(
@@ -58,6 +62,7 @@ def load_data(
             - a table, `.csv` or `.parquet`, with the columns `path` (relative to the table's
               folder, or absolute), `label`, and perhaps `split` (train, val or test).
 
+            Links are followed, to wherever they lead; one that leads nowhere is an error.
             With val and test, val is the validation split; with one, it is the test split; with
             neither, a fifth of each class is the test split, the same one for every seed.
         device: where images of up to 64 pixels live and batches go: `auto`, `cpu`, `cuda`, ….
@@ -76,7 +81,7 @@ def load_data(
 
     Raises:
         ValueError: a folder without classes or with one class, a table that lacks something, a
-            corrupt image, a wrong setting.
+            corrupt image or one that claims more pixels than are safe, a wrong setting.
         FileNotFoundError: there is no such data, a table's picture is missing, or it could not be
             downloaded.
 

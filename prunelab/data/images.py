@@ -1,13 +1,15 @@
 """Images as tensors: normalised, augmented."""
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from prunelab.data.listing import show
 
 PAD = 4  # pixels around an image before its random crop (He et al. 2016, §4.2)
 
@@ -62,18 +64,25 @@ def find_normalization(given: NormalizationLike) -> Normalization | None:
         return None
     if isinstance(given, str) and given in NORMALIZATIONS:
         return NORMALIZATIONS[given]
-    if not isinstance(given, str) and len(given) == 2 and all(len(values) == 3 for values in given):
-        mean, std = (tuple(float(value) for value in values) for values in given)
-        if not all(map(math.isfinite, mean + std)) or min(std) <= 0:
-            raise ValueError(
-                "a normalization's numbers must be finite, and its deviations more than 0, as it "
-                f"divides by them; got mean {mean} and std {std}"
-            )
-        return Normalization(mean, std)
-    raise ValueError(
-        f"normalization must be one of {', '.join(NORMALIZATIONS)} or ((r, g, b), (r, g, b)), "
-        f"mean and std; got {given!r}"
-    )
+    try:
+        numbers = np.array(given, dtype=float)
+    except (TypeError, ValueError, OverflowError):
+        numbers = np.empty(0)
+    if numbers.shape != (2, 3):
+        raise ValueError(
+            f"normalization must be one of {', '.join(NORMALIZATIONS)} or ((r, g, b), (r, g, b)), "
+            f"mean and std; got {show(repr(given))}"
+        )
+    mean, std = (tuple(values) for values in numbers.tolist())
+    with np.errstate(all="ignore"):
+        single = numbers.astype(np.float32)
+        darkest, brightest = ((edge - single[0]) / single[1] for edge in (0, 1))
+    if not np.isfinite([*single, darkest, brightest]).all() or not (single[1] > 0).all():
+        raise ValueError(
+            "a normalization's numbers must be finite, and its deviations more than 0, as it "
+            f"divides by them in 32 bits; got mean {mean} and std {std}"
+        )
+    return Normalization(mean, std)
 
 
 def own_normalization(images: Tensor) -> Normalization:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 TEST_FRACTION = 0.2  # of a class, where a data set has no test images of its own
+SHOWN = 300  # characters of a name in a sentence
 Row = tuple[str, str, str]  # a file, its class, and what fingerprints call it
 
 
@@ -42,7 +43,8 @@ def make_listing(
     """
     if len(classes) < 2:
         raise ValueError(
-            f"{source} holds one class only ({', '.join(classes)}); a classifier needs two or more"
+            f"{show(source)} holds one class only ({shorten(classes)}); a classifier needs two or "
+            "more"
         )
     parts = {part: _make_part(source, part, own, classes) for part, own in rows.items()}
     if "val" in parts and "test" not in parts:
@@ -53,8 +55,8 @@ def make_listing(
         few = [name for name, count in zip(classes, counts, strict=True) if count < 3]
         if few:
             raise ValueError(
-                f"{source} names no test images, so a fifth of each class is held out; that takes "
-                f"3 images of a class or more, and there are fewer of {_shorten(few)}"
+                f"{show(source)} names no test images, so a fifth of each class is held out; that "
+                f"takes 3 images of a class or more, and there are fewer of {shorten(few)}"
             )
         kept, held = hold_out(train.labels, TEST_FRACTION, 0, classes)
         parts = {"train": train.take(kept), "test": train.take(held)}
@@ -66,7 +68,7 @@ def _make_part(source: Path, part: str, rows: Sequence[Row], classes: Sequence[s
     odd = sorted({name for _, name, _ in rows} - numbers.keys())
     if odd:
         raise ValueError(
-            f"{source} has classes in {part} that train lacks: {_shorten(odd)}; "
+            f"{show(source)} has classes in {part} that train lacks: {shorten(odd)}; "
             "move some of their images to train, or remove them"
         )
     files = [file for file, _, _ in rows]
@@ -74,13 +76,26 @@ def _make_part(source: Path, part: str, rows: Sequence[Row], classes: Sequence[s
         try:
             file.encode()
         except UnicodeEncodeError as error:
-            shown = file.encode(errors="backslashreplace").decode()
-            raise ValueError(f"the name of {shown} is not UTF-8; rename it") from error
+            raise ValueError(f"the name of {show(file)} is not UTF-8; rename it") from error
     return Part(files, torch.tensor([numbers[row[1]] for row in rows]), [row[2] for row in rows])
 
 
-def _shorten(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+def shorten(names: Sequence[str]) -> str:
+    """The first names of many, for a sentence."""
+    return ", ".join(map(show, names[:5])) + (" …" if len(names) > 5 else "")
+
+
+def show(name: object) -> str:
+    """A name for a sentence: on one line, not too long, and in characters that can be printed."""
+    text = str(name)
+    if len(text) > SHOWN:
+        text = f"{text[: SHOWN // 2]}…{text[-SHOWN // 2 :]}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def show_cause(error: BaseException) -> str:
+    """The first line of what another library says."""
+    return show(str(error).partition("\n")[0] or type(error).__name__)
 
 
 def hold_out(
@@ -93,8 +108,8 @@ def hold_out(
         own = (labels == label).nonzero().squeeze(1)
         if len(own) < 2:
             raise ValueError(
-                f"class {classes[int(label)]} has a single training image; two are needed to hold "
-                "one out"
+                f"class {show(classes[int(label)])} has a single training image; two are needed to "
+                "hold one out"
             )
         count = min(max(round(fraction * len(own)), 1), len(own) - 1)
         held[own[torch.randperm(len(own), generator=generator)[:count]]] = True

@@ -1,7 +1,7 @@
 """Data sets made of torch datasets that give pairs of an image and a label."""
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +12,14 @@ from torch.utils.data import IterableDataset
 from tqdm import tqdm
 
 from prunelab.data.images import NormalizationLike
+from prunelab.data.listing import show
 from prunelab.data.reading import LARGEST_RESIDENT, choose_size, fit_image, to_rgb
-from prunelab.data.splits import Arrays, DataSplits, check_how, make_splits
+from prunelab.data.splits import Arrays, DataSplits, check_how, check_labels, make_splits
 from prunelab.utils.tensors import hash_tensors
 
 SAMPLE = 64  # items of a dataset that tell how large its images are, and which they are
+MOST_CLASSES = 10**6  # where none are named
+DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SLACK = 1e-3  # how far resizing may have brought a float out of [0, 1]
 Sampled = dict[int, tuple[Any, int]]  # {place: (PIL image, label)}
 
@@ -140,15 +143,20 @@ def _find_labels(part: str, dataset: Any, sampled: Sampled) -> Tensor:
 
 def _name_classes(labels: Mapping[str, Tensor], classes: Sequence[str] | None) -> list[str]:
     """The classes' names; ValueError unless each label is one of them, and train has two."""
-    given = range(int(labels["train"].max()) + 1) if classes is None else classes
-    names = [", ".join(c) if isinstance(c, tuple) else str(c) for c in given]  # ImageNet's: tuples
-    for part, own in labels.items():
-        odd = own[(own < 0) | (own >= len(names))]
-        if len(odd):
+    if classes is None:
+        highest = int(labels["train"].max())
+        if highest >= MOST_CLASSES:
             raise ValueError(
-                f"{part} has the label {int(odd[0])}; the {len(names)} classes are 0 … "
-                f"{len(names) - 1}"
+                f"train has the label {highest}, which would make {highest + 1} classes; number "
+                "them from 0, or give classes their names"
             )
+        classes = list(map(str, range(highest + 1)))
+    if isinstance(classes, str) or not isinstance(classes, Iterable):
+        raise ValueError(f"classes must be a list of names, not {show(repr(classes))}")
+    # ImageNet's are tuples
+    names = [", ".join(map(str, c)) if isinstance(c, tuple) else str(c) for c in classes]
+    for part, own in labels.items():
+        check_labels(part, own, names)
     if len(labels["train"].unique()) < 2:
         raise ValueError("train holds one class only; a classifier needs two or more")
     return names
@@ -167,7 +175,11 @@ def _read_item(dataset: Any, index: int) -> tuple[Any, int]:
     try:
         label = operator.index(item[1])
     except TypeError as error:
-        raise ValueError(f"{where}: a label must be a whole number, not {item[1]!r}") from error
+        raise ValueError(
+            f"{where}: a label must be a whole number, not {show(repr(item[1]))}"
+        ) from error
+    if abs(label) >= 2**63:
+        raise ValueError(f"{where}: the label {label} has more than 64 bits")
     try:
         return _to_image(item[0]), label
     except ValueError as error:
@@ -179,11 +191,22 @@ def _to_image(image: Any) -> Any:
     from PIL import Image
 
     if isinstance(image, Image.Image):
+        if 0 in image.size:
+            raise ValueError("an image must have pixels")
         return to_rgb(image)
-    pixels = torch.from_numpy(image.copy()) if isinstance(image, np.ndarray) else image
+    try:
+        pixels = torch.from_numpy(image.copy()) if isinstance(image, np.ndarray) else image
+    except TypeError as error:
+        raise ValueError(
+            f"an image must be uint8, or floats in [0, 1], not {image.dtype}"
+        ) from error
     if not isinstance(pixels, Tensor) or pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
         what = f"shape {tuple(image.shape)}" if hasattr(image, "shape") else type(image).__name__
         raise ValueError(f"an image must be a PIL one or (c, h, w) with c 1 or 3, not {what}")
+    if pixels.dtype not in DTYPES:
+        raise ValueError(f"an image must be uint8, or floats in [0, 1], not {pixels.dtype}")
+    if not pixels.numel():
+        raise ValueError("an image must have pixels")
     if pixels.is_floating_point():
         low, high = float(pixels.min()), float(pixels.max())
         if not (low >= -SLACK and high <= 1 + SLACK):
@@ -192,6 +215,4 @@ def _to_image(image: Any) -> Any:
                 "Normalize: prunelab normalises"
             )
         pixels = (pixels.clamp(0, 1) * 255).round().byte()
-    if pixels.dtype != torch.uint8:
-        raise ValueError(f"an image must be uint8, or floats in [0, 1], not {pixels.dtype}")
     return Image.fromarray(pixels.expand(3, -1, -1).permute(1, 2, 0).cpu().numpy())

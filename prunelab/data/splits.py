@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
@@ -15,12 +16,14 @@ from prunelab.data.images import (
     find_normalization,
     own_normalization,
 )
-from prunelab.data.listing import hold_out
+from prunelab.data.listing import hold_out, show, show_cause
 from prunelab.utils.checks import check_whole
 from prunelab.utils.devices import pick_device
 
 Arrays = tuple[Tensor, Tensor]  # images (n, 3, h, w) uint8, labels (n,) int64
 Files = tuple[list[Any], Tensor]  # what FileSplit holds, labels (n,) int64
+PARTS = ("train", "val", "test")
+LARGEST = 8192  # pixels a side
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,10 @@ class DataSplits:
     test: Split | FileSplit
     classes: tuple[str, ...]
     fingerprint: str
+
+    def __post_init__(self) -> None:
+        for part in PARTS:
+            check_labels(part, getattr(self, part).labels, self.classes)
 
     @property
     def device(self) -> torch.device:
@@ -77,8 +84,7 @@ class DataSplits:
         if chosen is None and isinstance(self.train, Split):
             chosen = own_normalization(self.train.images)
         chosen = chosen or NORMALIZATIONS["imagenet"]
-        names = ("train", "val", "test")
-        parts = {part: replace(getattr(self, part), normalization=chosen) for part in names}
+        parts = {part: replace(getattr(self, part), normalization=chosen) for part in PARTS}
         return replace(self, **parts)
 
     def describe(self) -> dict[str, Any]:
@@ -103,6 +109,18 @@ class DataSplits:
         return f"DataSplits({self.name}: {counts}; {about})"
 
 
+def check_labels(part: str, labels: Tensor, classes: Sequence[str]) -> None:
+    """ValueError where a split has no images, or a label that is no place among the classes."""
+    if not len(labels):
+        raise ValueError(f"{part} is empty; it must hold images")
+    for label in (int(labels.min()), int(labels.max())):
+        if not 0 <= label < len(classes):
+            raise ValueError(
+                f"{part} has the label {label}; the {len(classes)} classes are 0 … "
+                f"{len(classes) - 1}"
+            )
+
+
 class How(NamedTuple):
     """How any data set is split and read."""
 
@@ -121,12 +139,21 @@ def check_how(
     image_size: int | None,
 ) -> How:
     """What was asked for; ValueError says what is wrong."""
+    if not isinstance(device, str | torch.device):
+        raise ValueError(f"device must be a name, such as 'auto' or 'cpu', not {device!r}")
     picked = pick_device(device)
+    try:
+        torch.zeros((), device=picked).item()
+    except RuntimeError as error:
+        raise ValueError(
+            f"torch cannot use the device {device!r} ({show_cause(error)}); use 'auto' or 'cpu'"
+        ) from error
     if image_size is not None:
-        check_whole("image_size", image_size, why="pixels")
-    if not 0 < val_fraction < 1:
-        raise ValueError(f"val_fraction must be between 0 and 1, not {val_fraction!r}")
-    return How(picked, val_fraction, seed, find_normalization(normalization), image_size)
+        check_whole("image_size", image_size, most=LARGEST, why="pixels")
+    if not isinstance(val_fraction, Real) or not 0 < val_fraction < 1:
+        raise ValueError(f"val_fraction must be between 0 and 1, not {show(repr(val_fraction))}")
+    check_whole("seed", seed, least=0, most=2**63 - 1)
+    return How(picked, val_fraction, int(seed), find_normalization(normalization), image_size)
 
 
 def make_splits(

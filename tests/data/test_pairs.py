@@ -170,7 +170,7 @@ def test_wrong_datasets(sentence):
 
 
 def test_wrong_settings():
-    with pytest.raises(ValueError, match="test has the label 3; the 3 classes are"):
+    with pytest.raises(ValueError, match="test has the label 4; the 3 classes are"):
         data_from(some(), some(classes=5), device="cpu")
     with pytest.raises(ValueError, match="val_fraction must be between"):
         data_from(some(), some(), val_fraction=0)
