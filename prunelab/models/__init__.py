@@ -9,13 +9,14 @@ from prunelab.models.families import known_preprocessing, model_names
 from prunelab.models.loading import check_start, fill_network, load_model, open_saved
 from prunelab.models.pruned import load_pruned, save_pruned
 from prunelab.models.together import load_data_for, load_model_and_data
-from prunelab.models.weights import Weights, describe_network, open_weights, save_weights
+from prunelab.models.weights import Weights, describe_network, find_file, open_weights, save_weights
 
 __all__ = [
     "Weights",
     "check_start",
     "describe_network",
     "fill_network",
+    "find_file",
     "initialise",
     "known_preprocessing",
     "load_data_for",

@@ -15,7 +15,15 @@ from prunelab.models.families import (
     known_preprocessing,
     short_name,
 )
-from prunelab.models.weights import Weights, find_file, open_weights, read_weights
+from prunelab.models.weights import (
+    Weights,
+    compare_tensors,
+    find_file,
+    open_weights,
+    read_weights,
+    say_problems,
+    warn_of_infinite,
+)
 from prunelab.pruning import prune
 from prunelab.utils.checks import check_whole
 from prunelab.utils.tensors import load_tensors
@@ -142,25 +150,21 @@ def _fill(model: nn.Module, weights: Weights, state: Mapping[str, Tensor], new_h
     about: dict[str, Any] = model.architecture  # type: ignore[assignment]
     name, num_classes, source = about["name"], about["num_classes"], weights.source
     own = model.state_dict()
-    odd = [key for key in own if key in state and own[key].shape != state[key].shape]
+    odd = compare_tensors(own, state).get("of another shape", [])
     head = find_head(name, num_classes, weights.options) if odd or new_head else {}
     if new_head:
         state = {key: tensor for key, tensor in state.items() if key not in head}
-        odd = [key for key in odd if key not in head]
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    missing = [key for key in missing if not (new_head and key in head)]
-    extra = [key for key in state if key not in own]
-    if odd and set(odd) <= set(head) and not missing and not extra:
+    lacks = {
+        key for key in own if key.endswith("num_batches_tracked") or (new_head and key in head)
+    }
+    problems = compare_tensors(own, state, but=lacks)
+    odd = problems.get("of another shape", [])
+    if odd and len(problems) == 1 and set(odd) <= set(head) and state[odd[-1]].ndim:
         raise ValueError(_say_classes(source, len(state[odd[-1]]), num_classes))
-    problems = {"missing": missing, "not in the model": extra, "of another shape": odd}
-    details = []
-    for what, keys in problems.items():
-        if keys:
-            more = " …" if len(keys) > 3 else ""
-            details.append(f"{what}: {', '.join(keys[:3])}{more} ({len(keys)})")
-    if details:
-        raise ValueError(f"{source} does not hold weights of {name}; {'; '.join(details)}")
+    if problems:
+        raise ValueError(f"{source} does not hold weights of {name}; {say_problems(problems)}")
     load_tensors(model, state, strict=False)
+    warn_of_infinite(source, model)
 
 
 def _say_classes(source: str, theirs: int, asked: int) -> str:

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.models.families import build_network
-from prunelab.models.weights import describe_network
+from prunelab.models.weights import (
+    compare_tensors,
+    describe_network,
+    plain_info,
+    read_architecture,
+    read_plan,
+    say_problems,
+    warn_of_infinite,
+)
 from prunelab.pruning import PruningPlan, check_widths, prune
 from prunelab.utils.tensors import load_tensors, read_tensors, write_tensors
 
@@ -36,16 +44,20 @@ def save_pruned(
         The path.
 
     Raises:
-        ValueError: `model` does not have the widths of `plan`.
+        ValueError: `model` does not have the widths of `plan`, or has tensors without numbers (on
+            the device meta); `info` is no plain JSON.
         OSError: the disk is full; what was there before is untouched.
 
     Example:
         >>> save_pruned("small.safetensors", small, plan)
         >>> same = load_pruned("small.safetensors")
     """
+    if not isinstance(model, nn.Module) or not isinstance(plan, PruningPlan):
+        given = f"{type(model).__name__} and {type(plan).__name__}"
+        raise ValueError(f"save_pruned takes a model of prune and its plan, not {given}")
     planned = {name: len(kept) for name, kept in plan.keep.items()}
     check_widths(planned, _find_widths(model, plan), type(model).__name__)
-    about = {"plan": json.loads(plan.to_json()), "info": dict(info or {})}
+    about = {"plan": json.loads(plan.to_json()), "info": plain_info(info)}
     header = describe_network(model) | about
     return write_tensors(path, model.state_dict(), header)
 
@@ -95,12 +107,26 @@ def load_pruned(path: str | Path, model: nn.Module | str | None = None) -> nn.Mo
     tensors, header = read_tensors(path)
     if "plan" not in header:
         raise ValueError(f"{path} holds no pruned model; it was not written by save_pruned")
-    plan = PruningPlan.from_json(json.dumps(header["plan"]))
+    plan = read_plan(path, header["plan"])
     if not isinstance(model, nn.Module):
-        model = _build(path, header["architecture"], model)
-    small = prune(model, plan)
+        model = _build(path, read_architecture(path, tensors, header), model)
+    small = prune(model, plan).cpu()
+    if problems := compare_tensors(small.state_dict(), tensors):
+        raise ValueError(f"{path} does not hold the tensors of its plan; {say_problems(problems)}")
+    _take_dtypes(small, tensors)
     load_tensors(small, tensors)
-    return small.cpu().eval()
+    warn_of_infinite(str(path), small)
+    return small.eval()
+
+
+def _take_dtypes(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Make a model's tensors, in place, of the kinds of numbers of those that it will hold."""
+    kinds = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    if len(kinds) == 1:  # that of the whole model, and so of buffers that are not saved
+        model.to(kinds.pop())
+    own = dict(model.named_parameters()) | dict(model.named_buffers())
+    for name in own.keys() & tensors.keys():
+        own[name].data = own[name].data.to(tensors[name].dtype)
 
 
 def _build(path: str | Path, about: dict[str, Any] | None, name: str | None) -> nn.Module:

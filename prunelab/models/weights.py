@@ -2,12 +2,15 @@
 
 import json
 import os
+import reprlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import torch
+from pydantic import ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
 from prunelab.data import find_normalization
@@ -19,11 +22,58 @@ from prunelab.models.families import (
     short_name,
     torchvision_options,
 )
+from prunelab.models.own import is_own
 from prunelab.pruning import PruningPlan
-from prunelab.utils.checks import check_choice
-from prunelab.utils.tensors import is_ours, read_state, read_tensors, write_tensors
+from prunelab.utils.checks import Claims, check_choice, check_claims
+from prunelab.utils.tensors import (
+    is_ours,
+    parse_json,
+    read_state,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
 
 WEIGHT_FILES = (".pt", ".pth", ".th", ".safetensors")
+MOST_CLASSES = 10**6
+
+Size = Annotated[int, Field(ge=1, le=2**13)]  # of an image's side
+
+
+class Options(Claims):
+    """What else a network of torchvision may be built with."""
+
+    model_config = ConfigDict(extra="forbid")
+    transform_input: bool = False
+    image_size: Size | None = None
+
+
+class Architecture(Claims):
+    """What a file says of its network."""
+
+    name: Annotated[str, Field(pattern=r"^[\w./:-]+$", max_length=200)]
+    num_classes: Annotated[int, Field(ge=1, le=MOST_CLASSES)] = 10
+    options: Options | None = None
+
+
+class Info(Claims):
+    """Of what else it says, that which is looked at."""
+
+    normalization: Any = None
+    classes: list[Any] | None = None
+    image_size: Size | None = None
+
+    @field_validator("normalization")
+    @classmethod
+    def _is_known(cls, given: Any) -> Any:
+        return given and find_normalization(given)
+
+    @field_validator("classes")
+    @classmethod
+    def _are_names(cls, given: list[Any] | None) -> list[Any] | None:
+        if odd := [name for name in given or [] if not isinstance(name, str)]:  # not of UTF-8 alone
+            raise ValueError(f"classes must be names, got {reprlib.repr(odd[0])}")
+        return given
 
 
 @dataclass(frozen=True)
@@ -49,7 +99,7 @@ class Weights:
     @property
     def options(self) -> dict[str, Any]:
         """What else the network is built with."""
-        return dict((self.architecture or {}).get("options", {}))
+        return dict((self.architecture or {}).get("options") or {})
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -70,9 +120,14 @@ def open_weights(name: str, weights: str | Path) -> Weights:
     return _torchvision_weights(name, text)
 
 
-def find_file(path: str | Path) -> Path:
-    """The file of weights that a path means: itself, or the whole network of a run's folder."""
+def find_file(path: str | Path, asked: tuple[Path, ...] = ()) -> Path:
+    """The file of weights that a path means: itself, or the whole network of a run's folder.
+
+    asked: folders whose runs began from this one.
+    """
     path = Path(path)
+    if path in asked:
+        raise ValueError(f"{path} is a run that began from itself: it holds no weights")
     if not path.is_dir():
         if not path.is_file():
             raise FileNotFoundError(f"there is no weights file or run's folder {path}")
@@ -85,13 +140,16 @@ def find_file(path: str | Path) -> Path:
             f"give a file ({', '.join(WEIGHT_FILES)})"
         )
     try:
-        run = json.loads(about.read_text(encoding="utf-8"))
+        run = parse_json(about.read_text(encoding="utf-8"), str(about))
         weights, shared = run["recipe"]["model"]["weights"], run["recipe"]["baseline_from"]
-        home = f"{shared}-{run['seed']}"
+        home = Path(f"{shared}-{run['seed']}")
+        given = Path(weights) if weights else None
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} is no folder of a run: its run.json is none of ours") from None
-    if weights:
-        return find_file(weights)
+    if given:
+        return find_file(given, (*asked, path))
+    if shared and home.name != str(home):
+        raise ValueError(f"{path} is no folder of a run: it takes its baseline from {str(home)!r}")
     if shared:
         return find_file(path.parent / home / "baseline.safetensors")
     raise FileNotFoundError(f"{path} is a run that has not begun to train its baseline")
@@ -103,18 +161,94 @@ def read_weights(path: Path, known: Preprocessing = UNKNOWN) -> Weights:
         state = read_state(path)
         return Weights(str(path), lambda: state, known=known)
     tensors, header = read_tensors(path)
-    info, plan = dict(header.get("info") or {}), header.get("plan")
+    info = dict(header.get("info") or {})
+    plan = read_plan(path, header["plan"]) if "plan" in header else None
     if "training" in header:
         tensors = _take_trained(path, tensors, header)
-        info.setdefault("normalization", header["training"]["normalization"])
-    return Weights(
-        str(path),
-        lambda: tensors,
-        PruningPlan.from_json(json.dumps(plan)) if plan else None,
-        header.get("architecture"),
-        info,
-        known,
-    )
+        info.setdefault("normalization", header["training"].get("normalization"))
+    check_claims(Info, info, f"{path} lies of its images")
+    about = read_architecture(path, tensors, header)
+    return Weights(str(path), lambda: tensors, plan, about, info, known)
+
+
+def read_plan(path: str | Path, plan: Mapping[str, Any]) -> PruningPlan:
+    """The plan in a file's header; ValueError says what is wrong with it."""
+    try:
+        return PruningPlan.from_json(json.dumps(plan))
+    except ValueError as error:
+        raise ValueError(f"{path} lies of its plan: {error}") from error
+
+
+def read_architecture(
+    path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """What a file's header says of its network, before one is built by it.
+
+    ValueError for more classes than there can be: a library's network has a row for each in its
+    last layer, and a function of the user's is trusted with `MOST_CLASSES` at most.
+    """
+    about: dict[str, Any] | None = header.get("architecture")
+    if about is None:
+        return None
+    check_claims(Architecture, about, f"{path} lies of its network")
+    rows = max((len(t) for t in tensors.values() if t.ndim and t.numel()), default=0)
+    classes = about.get("num_classes", 10)
+    if classes > rows and not is_own(about["name"]):
+        raise ValueError(
+            f"{path} lies of its network: it has {classes} classes, and no tensor of the file more "
+            f"than {rows} rows"
+        )
+    return about
+
+
+def compare_tensors(
+    own: Mapping[str, Tensor], given: Mapping[str, Tensor], *, but: Collection[str] = ()
+) -> dict[str, list[str]]:
+    """What keeps tensors from being those of a network, {what is wrong: names}.
+
+    but: names that it may lack.
+    """
+    both = [key for key in own if key in given]
+    problems = {
+        "missing": [key for key in own if key not in given and key not in but],
+        "not in the model": [key for key in given if key not in own],
+        "of another shape": [key for key in both if own[key].shape != given[key].shape],
+        "of another kind of numbers": [key for key in both if not _can_be(own[key], given[key])],
+    }
+    return {what: names for what, names in problems.items() if names}
+
+
+def _can_be(own: Tensor, given: Tensor) -> bool:
+    """Whether a tensor's numbers can become those of another without losing what they are."""
+    if own.is_complex() or given.is_complex():
+        return own.is_complex() and (given.is_complex() or given.is_floating_point())
+    return given.is_floating_point() or not own.is_floating_point()
+
+
+def say_problems(problems: Mapping[str, list[str]]) -> str:
+    """`missing: a, b, c … (7); not in the model: d (1)`."""
+    details = []
+    for what, names in problems.items():
+        more = " …" if len(names) > 3 else ""
+        first = ", ".join(reprlib.repr(name)[1:-1] for name in names[:3])
+        details.append(f"{what}: {first}{more} ({len(names)})")
+    return "; ".join(details)
+
+
+def warn_of_infinite(source: str, model: nn.Module) -> None:
+    """A warning where a network's tensors, filled by now, hold NaN or infinity."""
+    tensors = {name: t for name, t in model.state_dict().items() if t.is_floating_point()}
+    odd = [
+        name
+        for name, tensor in tensors.items()
+        if not torch.isfinite(tensor.float() if tensor.itemsize < 4 else tensor).all()
+    ]
+    if odd:
+        warnings.warn(
+            f"{source} has numbers that are not finite, as of a training that failed: "
+            f"{', '.join(odd[:3])}{' …' if len(odd) > 3 else ''} ({len(odd)})",
+            stacklevel=4,
+        )
 
 
 def _take_trained(
@@ -183,8 +317,23 @@ def _timm_weights(name: str, choice: str) -> Weights:
 def describe_network(model: nn.Module) -> dict[str, Any]:
     """What a file says of a network: its architecture's name and, of a pruned one, its plan."""
     plan = getattr(model, "pruning_plan", None)
-    about: dict[str, Any] = {"architecture": getattr(model, "architecture", None)}
+    about = {"architecture": _find_architecture(model)}
     return about | ({"plan": json.loads(plan.to_json())} if plan is not None else {})
+
+
+def _find_architecture(model: nn.Module) -> dict[str, Any] | None:
+    """What `build_network` noted; not what else a model may call its architecture."""
+    about = getattr(model, "architecture", None)
+    return about if isinstance(about, dict) and about.keys() >= {"name", "num_classes"} else None
+
+
+def plain_info(info: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What is to be noted in a file, as JSON gives it back; ValueError for what could not be."""
+    if not isinstance(info, Mapping | None):
+        raise ValueError(f"info maps names to plain JSON values; got {info!r}")
+    plain: dict[str, Any] = parse_json(write_json(info or {}, "info"), "info")
+    check_claims(Info, plain, "info")
+    return plain
 
 
 def save_weights(
@@ -204,6 +353,8 @@ def save_weights(
         The path.
 
     Raises:
+        ValueError: a tensor that has no plain numbers (of the device meta, sparse, quantised);
+            `info` that is no plain JSON.
         OSError: the file could not be written.
 
     Example:
@@ -212,5 +363,5 @@ def save_weights(
     state = model.state_dict()
     if half:
         state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
-    header = {"architecture": getattr(model, "architecture", None), "info": dict(info or {})}
+    header = {"architecture": _find_architecture(model), "info": plain_info(info)}
     return write_tensors(path, state, header)

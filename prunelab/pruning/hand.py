@@ -49,7 +49,8 @@ def list_picks(chosen: Picks | None) -> dict[str, list[int]]:
         )
     lists = {}
     for layer, numbers in (chosen or {}).items():
-        if isinstance(numbers, str) or not isinstance(numbers, Iterable):
+        single = getattr(numbers, "ndim", 1) == 0  # which says that it can be iterated over
+        if single or isinstance(numbers, str) or not isinstance(numbers, Iterable):
             raise ValueError(f"the filters of {layer!r} must be a list of numbers; got {numbers!r}")
         own = list(numbers)
         for number in own:

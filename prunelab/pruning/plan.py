@@ -1,12 +1,40 @@
 """Which filters stay: plain data, which decides. `prune` obeys."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import ConfigDict, FailFast, Field
 from torch import Tensor
+
+from prunelab.utils.checks import Claims, check_claims
+from prunelab.utils.tensors import parse_json
+
+WIDEST = 2**16  # filters of a layer
+LARGEST = 2**26  # numbers in all inputs together: 445 images of 224 pixels a side
+
+Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f]*$", max_length=500)]
+Filter = Annotated[int, Field(ge=0)]
+Extent = Annotated[int, Field(ge=1, le=LARGEST)]
+Dtype = Literal[
+    "float16", "bfloat16", "float32", "float64", "complex64", "complex128",
+    "bool", "uint8", "int8", "int16", "int32", "int64",
+]  # fmt: skip
+
+
+class PlanClaims(Claims):
+    """What the fields of a plan may be, one by one."""
+
+    model_config = ConfigDict(extra="forbid")
+    keep: dict[Name, Annotated[list[Filter], Field(min_length=1), FailFast()]]
+    widths: dict[Name, Annotated[int, Field(ge=1, le=WIDEST)]]
+    input_shapes: list[Annotated[list[Extent], Field(max_length=8)]]
+    settings: dict[str, Any] = Field(default={})
+    groups: dict[Name, Literal["go", "stay"]] = Field(default={})
+    input_dtypes: list[Dtype] = Field(default=[])
 
 
 @dataclass(frozen=True)
@@ -21,6 +49,10 @@ class PruningPlan:
         groups: {grouped conv or norm: "go" where it loses whole groups, as a depthwise conv does,
             or "stay" where each of them gets thinner}.
         input_dtypes: of what the model was traced with.
+
+    Raises:
+        ValueError: a field that is no such thing: a filter that is no whole number or not in the
+            layer, say, or inputs of more than `LARGEST` numbers.
     """
 
     keep: dict[str, list[int]]
@@ -29,6 +61,24 @@ class PruningPlan:
     settings: dict[str, Any] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
     input_dtypes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        check_claims(PlanClaims, self.__getstate__(), "this is not a pruning plan")
+        if self.keep.keys() != self.widths.keys():
+            raise ValueError("this is not a pruning plan: keep and widths name different layers")
+        for name, kept in self.keep.items():
+            last = self.widths[name] - 1
+            if kept != sorted(set(kept)) or kept[-1] > last:
+                raise ValueError(
+                    f"the plan's filters of {name} must be sorted, distinct, and in 0 … {last}"
+                )
+        if self.input_dtypes and len(self.input_dtypes) != len(self.input_shapes):
+            raise ValueError("the plan must have as many input_dtypes as input_shapes")
+        if (size := sum(map(math.prod, self.input_shapes))) > LARGEST:
+            raise ValueError(
+                f"the plan's inputs hold {size} numbers, more than {LARGEST}: trace the model with "
+                "fewer or smaller images"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         """Its fields alone: what `prune` remembers with a plan is left behind by a copy."""
@@ -63,21 +113,11 @@ class PruningPlan:
             ValueError: it says what is wrong with the text.
         """
         try:
-            plan = cls(**json.loads(text))
-            plan._check()
-        except (json.JSONDecodeError, TypeError, AttributeError, IndexError) as error:
-            raise ValueError(f"this is not a pruning plan ({error})") from error
-        return plan
-
-    def _check(self) -> None:
-        if self.keep.keys() != self.widths.keys():
-            raise ValueError("this is not a pruning plan: keep and widths name different layers")
-        for name, kept in self.keep.items():
-            last = self.widths[name] - 1
-            if kept != sorted(set(kept)) or kept[0] < 0 or kept[-1] > last:
-                raise ValueError(
-                    f"the plan's filters of {name} must be sorted, distinct, and in 0 … {last}"
-                )
+            found = parse_json(text, "it")
+        except ValueError as error:
+            raise ValueError(f"this is not a pruning plan: {error}") from error
+        check_claims(PlanClaims, found, "this is not a pruning plan")
+        return cls(**found)
 
 
 def check_widths(expected: Mapping[str, int], found: Mapping[str, int], model: str) -> None:

@@ -87,6 +87,12 @@ class TrainingState:
                 f"{path} holds another network than the one given; name another file, or move it "
                 "away"
             )
+        weights = {f"{i}": weight.shape for i, weight in enumerate(self._weights())}
+        odd = [i for i, t in of("momentum.").items() if weights.get(i) != t.shape]
+        if "part" in header:
+            odd += [name for name in ("correct", "loss", "random") if name not in of("part.")]
+        if odd:
+            raise ValueError(f"{path} is no whole training ({', '.join(odd[:3])}): move it away")
         load_tensors(self.model, of("model."))
         momentum = {int(i): {"momentum_buffer": t} for i, t in of("momentum.").items()}
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": momentum})
@@ -100,6 +106,10 @@ class TrainingState:
             )
             self.part = PartialEpoch(correct, loss, **header["part"])
             self.random = tensors["part.random"]
+
+    def _weights(self) -> list[Tensor]:
+        """What the optimizer moves, in its order."""
+        return [weight for group in self.optimizer.param_groups for weight in group["params"]]
 
     def _check(self, path: Path, made: dict[str, Any] | None) -> None:
         if made is None:

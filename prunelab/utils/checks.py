@@ -2,12 +2,13 @@
 
 import difflib
 import re
+import reprlib
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from numbers import Integral
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 CONFIG = ConfigDict(extra="forbid", frozen=True)  # of all settings
@@ -83,21 +84,48 @@ def settings(cls: type[T]) -> type[T]:
     return made
 
 
-def explain(error: ValidationError, fields_of: Callable[[tuple[Any, ...]], list[str]]) -> str:
-    """pydantic's error in sentences; fields_of: the keys of the section at a place."""
+class Claims(BaseModel):
+    """A part of a file's JSON that pydantic checks: numbers are no strings, and no True is a 1."""
+
+    model_config = ConfigDict(strict=True)
+
+
+def check_claims(kind: type[Claims], given: object, what: str) -> None:
+    """ValueError, a sentence on the first thing that is wrong, unless `given` is of a kind."""
+    try:
+        kind.model_validate(given)
+    except ValidationError as error:
+        raise ValueError(f"{what}: {explain(error, most=1)}") from None
+
+
+def explain(
+    error: ValidationError,
+    fields_of: Callable[[tuple[Any, ...]], list[str]] | None = None,
+    most: int = 5,
+) -> str:
+    """pydantic's error in sentences, `most` at most; fields_of: the keys of the section at a place.
+
+    What is given may be long, or an attack on who reads: it is shortened and shown as Python's.
+    """
     sentences = []
-    for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"])
+    for problem in error.errors(include_url=False)[:most]:
+        where = reprlib.repr(".".join(str(part) for part in problem["loc"]))
         if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            if fields_of is None:
+                sentences.append(f"{where} is unknown")
+                continue
             known = fields_of(problem["loc"][:-1])
             hint = did_you_mean(problem["loc"][-1], known)
-            sentences.append(f"unknown key {where!r}{hint}Known: {', '.join(known)}")
+            sentences.append(f"unknown key {where}{hint}Known: {', '.join(known)}")
         elif problem["type"] == "missing":
-            sentences.append(f"{where!r} is missing")
+            sentences.append(f"{where} is missing")
         else:
-            got = "" if isinstance(problem["input"], dict) else f", got {problem['input']!r}"
-            said = re.sub("^Input should|^Value error, must", "must", problem["msg"]) + got
-            said = said.removeprefix("Value error, ")
+            section = isinstance(problem["input"], dict)
+            got = "" if section else f", got {reprlib.repr(problem['input'])}"
+            said = re.sub(
+                "^(Input|List|String) should |^Value error, must ", "must ", problem["msg"]
+            )
+            said = re.sub("^Value error, | or instance of .*", "", said) + got
             link = " " if said.startswith("must") else ": "
-            sentences.append(f"{where!r}{link}{said}" if where else said)
+            sentences.append(f"{where}{link}{said}" if problem["loc"] else said)
     return "; ".join(sentences)
