@@ -6,7 +6,15 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from prunelab.charts.style import KIND_COLOURS, OTHER_COLOURS, PERCENT, WHOLE, Chart, percent_tip
+from prunelab.charts.style import (
+    KIND_COLOURS,
+    OTHER_COLOURS,
+    PERCENT,
+    WHOLE,
+    Chart,
+    percent_tip,
+    title_tip,
+)
 
 SPLITS = {"train_accuracy": "train", "val_accuracy": "validation", "test_accuracy": "test"}
 BANDS = "bands hold the accuracy 95 times in 100"
@@ -274,7 +282,12 @@ def compare_sensitivity(
     columns = ["layer", "way", "share", *accuracies, "correct", "total"]
     base = alt.Chart(frame[columns].round(4)).encode(
         x=alt.X("share:Q", title="filters removed", axis=PERCENT),
-        color=alt.Color("way:N", title=legend, sort=None, legend=alt.Legend(symbolOpacity=1)),
+        color=alt.Color(
+            "way:N",
+            title=title_tip(legend),
+            sort=None,
+            legend=alt.Legend(title=legend, symbolOpacity=1),
+        ),
     )
     line = base.mark_line(point=alt.OverlayMarkDef(size=25)).encode(
         y=alt.Y("accuracy:Q", title="accuracy", axis=PERCENT, scale=WHOLE),

@@ -66,6 +66,12 @@ def list_cells(graph: ChannelGraph, *, fold: bool) -> dict[str, Cell]:
     return cells
 
 
+def find_joins(graph: ChannelGraph, names: Iterable[str]) -> set[str]:
+    """Those of these names that are no layer or module: joins, inputs, outputs, lines."""
+    modules = {name for name, _ in graph.model.named_modules()}
+    return {name for name in names if " " in name} - modules - graph.shapes.keys()
+
+
 def _find_sizes(
     graph: ChannelGraph, names: Iterable[str], flows: pd.DataFrame
 ) -> dict[str, tuple[int, ...]]:
@@ -78,7 +84,7 @@ def _find_sizes(
     for name in names:
         layer = graph.shapes.get(name)
         size = layer.size if layer else max(arriving[name], key=math.prod, default=())
-        if math.prod(size) > 1 and not name.startswith("output "):
+        if math.prod(size) > 1 and (layer or not name.startswith("output ")):
             last = size
         found[name] = last
     return found
@@ -150,10 +156,11 @@ def place_cells(graph: ChannelGraph, cells: dict[str, Cell]) -> tuple[pd.DataFra
             ways.add_edge(one, name, weight=0.1)
             ways.add_edge(name, other, weight=0.1)
     _choose_lanes(graph, ways, places)
-    x = _spread_columns(graph, places, rows, grows=grows)
-    y, tall, spans = _stack_lanes(graph, places)
+    joins = find_joins(graph, places)
+    x = _spread_columns(places, rows, joins, grows=grows)
+    y, tall, spans = _stack_lanes(graph, places, joins)
     width = x.pop((-1, 0))
-    half = {name: BLOCK * width / 2 * (JOIN if " " in name else 1) for name in rows}
+    half = {name: BLOCK * width / 2 * (JOIN if name in joins else 1) for name in rows}
     stages = {name: cells[name].size for name in rows}
     if not grows:  # one that begins with smaller maps is whole
         stages = {name: cells[name].stage for name in rows}
@@ -270,14 +277,14 @@ def _lanes(side: int) -> Iterator[int]:
 
 
 def _spread_columns(
-    graph: ChannelGraph, places: dict[str, Place], rows: dict[str, int], *, grows: bool
+    places: dict[str, Place], rows: dict[str, int], joins: set[str], *, grows: bool
 ) -> dict[tuple[int, int], float]:
     """The x of each row's columns; those of joins alone are narrower. At (-1, 0), a width."""
     wide: dict[tuple[int, int], float] = {}
     for name in rows:
         row, column, _, _ = places[name]
         key = (0 if grows else row), column
-        wide[key] = max(wide.get(key, JOIN), JOIN if " " in name else 1)
+        wide[key] = max(wide.get(key, JOIN), JOIN if name in joins else 1)
     ends: dict[int, float] = defaultdict(lambda: MARGIN)
     x: dict[tuple[int, int], float] = {}
     for row, column in sorted(wide):
@@ -291,14 +298,16 @@ def _spread_columns(
 
 
 def _stack_lanes(
-    graph: ChannelGraph, places: dict[str, Place]
+    graph: ChannelGraph, places: dict[str, Place], joins: set[str]
 ) -> tuple[dict[str, float], dict[str, float], dict[int, tuple[float, float]]]:
     """The y of each place, how tall it is, by the root of its filters, and the span of each row."""
     most = max(graph.shapes[name].n_out for name in graph.layers)
-    shares = {}
+    shares: dict[str, float] = {}
     for name in places:
         layer = graph.shapes.get(name)
-        shares[name] = min(math.sqrt(layer.n_out / most), 1) if layer else 0 if " " in name else 0.5
+        shares[name] = 0 if name in joins else 0.5
+        if layer:
+            shares[name] = min(math.sqrt(layer.n_out / most), 1)
     lanes: dict[tuple[int, int], float] = {}
     for name, place in places.items():
         key = place.row, place.lane

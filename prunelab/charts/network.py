@@ -6,7 +6,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from prunelab.charts.layout import Cell, list_cells, place_cells
+from prunelab.charts.layout import Cell, find_joins, list_cells, place_cells
 from prunelab.charts.style import CHOSEN, COLOURS, Chart
 from prunelab.graph import ChannelGraph
 from prunelab.pruning import PruningPlan, measure_cost
@@ -172,15 +172,18 @@ def _y(name: str) -> alt.Y:
 def _describe_cells(graph: ChannelGraph, cells: dict[str, Cell]) -> pd.DataFrame:
     """What is told of each cell whatever the plan."""
     groups = {name: group for group in graph.groups for name in group.layers}
+    joins = find_joins(graph, cells)
     rows = []
     for cell in dict.fromkeys(cells.values()):
         layer = graph.shapes.get(cell.name)
         inside = [name for name in graph.shapes if name.startswith(f"{cell.name}.")]
-        if layer is None and " " not in cell.name:  # what could not be followed
+        if layer is None and cell.name not in joins:  # what could not be followed
             inside = inside or list(graph.shapes)
         group = groups.get(cell.name)
         papers = [graph.shapes[name].paper_name for name in cell.members if name in graph.shapes]
-        kind = layer.kind if layer else cell.name.split()[0] if " " in cell.name else "module"
+        kind = layer.kind if layer else "module"
+        if cell.name in joins:
+            kind = cell.name.split()[0]
         role, fate = "", ""
         if layer is not None:
             role, fate = "a linear layer: it loses inputs", "stays"
@@ -195,7 +198,8 @@ def _describe_cells(graph: ChannelGraph, cells: dict[str, Cell]) -> pd.DataFrame
                 "node": cell.name,
                 "layer": inside[0] if inside and layer is None else cell.name,
                 "paper": _name_all(papers),
-                "members": "|".join(["", *cell.members, *inside, ""]),
+                # no name of a module holds two dots
+                "members": "..".join(["", *cell.members, *inside, ""]),
                 "group": group.leader if group else cell.name,
                 "role": role,
                 "fate": fate,
@@ -253,7 +257,7 @@ def _draw_blocks(
         tips.append(alt.Tooltip("shade:Q", title=SHADES[colour].partition(" (")[0], format=".2%"))
         known = "isValid(datum.shade)"
     frame = (
-        base.transform_filter("indexof(datum.members, '|' + chosen + '|') >= 0")
+        base.transform_filter("indexof(datum.members, '..' + chosen + '..') >= 0")
         .mark_rect(filled=False, color=CHOSEN, strokeWidth=3)
         .encode(**box, y2="bottom:Q")
     )

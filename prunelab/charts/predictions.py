@@ -18,6 +18,7 @@ from prunelab.charts.style import (
     WHOLE,
     Chart,
     percent_tip,
+    title_tip,
 )
 from prunelab.data import FileSplit, Split, open_image
 
@@ -120,7 +121,8 @@ def confusion(counted: pd.DataFrame) -> Chart:
     tips = [alt.Tooltip("predicted:N", title="answer"), alt.Tooltip("images:Q", title="images")]
     if changes:
         tips += [
-            alt.Tooltip(f"{when}:Q", title=name) for when, name in zip(WHEN, networks, strict=True)
+            alt.Tooltip(f"{when}:Q", title=title_tip(name))
+            for when, name in zip(WHEN, networks, strict=True)
         ]
     base = alt.Chart(_compare_counts(counted, networks)).encode(
         x=alt.X("predicted:N", scale=scale, title="answer", axis=turned),
@@ -220,6 +222,7 @@ def _draw_card(image: Image.Image, row: dict[Any, Any], high: int) -> Image.Imag
     if row["verdict"] == "both wrong":
         last = f"is {row['label']}"
     for i, text in enumerate((str(row["before"]), str(row["after"]), last)):
+        text = " ".join(text.split())  # a line
         x, y = left + 16 * (i == 1), top + i * LINE
         while font.getlength(text) > left + TILE - x:
             text = text.rstrip("…")[:-1] + "…"

@@ -3,9 +3,12 @@
 import base64
 import csv
 import io
+import json
+from types import SimpleNamespace
 from typing import Any
 
 import altair as alt
+import altair.utils.html
 from PIL import Image
 
 Chart = alt.LayerChart | alt.FacetChart
@@ -36,6 +39,15 @@ WHOLE = alt.Scale(domain=[0, 1])
 LIVE_SCHEMA = "https://vega.github.io/schema/vega-lite/v5.6.1.json"
 
 
+def _write_json(content: Any, **how: Any) -> str:
+    """JSON that can stand in a page's <script>, whatever names it holds."""
+    return json.dumps(content, **how).replace("<", "\\u003c")
+
+
+# Altair writes a chart into a <script> as JSON has it, where a name with </script> would end it
+altair.utils.html.json = SimpleNamespace(dumps=_write_json)  # type: ignore[assignment]
+
+
 @alt.theme.register("prunelab", enable=True)
 def theme() -> alt.theme.ThemeConfig:
     """One look for all charts, readable on light and dark pages."""
@@ -56,6 +68,11 @@ def theme() -> alt.theme.ThemeConfig:
 def percent_tip(name: str, title: Any = alt.Undefined) -> alt.Tooltip:
     """A line of a tooltip: a fraction as per cent."""
     return alt.Tooltip(f"{name}:Q", title=title, format=".1%")
+
+
+def title_tip(name: str) -> str:
+    """A name as the title of a line of a tooltip, which Vega-Lite writes into an expression."""
+    return json.dumps(name, ensure_ascii=False)[1:-1].replace('\\"', "\\u0022")
 
 
 def enable() -> None:

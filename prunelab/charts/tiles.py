@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from prunelab.charts.filters import FATES
-from prunelab.charts.style import COLOURS, Chart
+from prunelab.charts.style import COLOURS, Chart, title_tip
 
 # pixels of a tile's picture, for layers of up to so many filters
 SIDES = {64: 32, 256: 22, 10**9: 16}
@@ -209,9 +209,12 @@ def compare_scores(
     axes = {}
     for axis, column, name in (("x", "score_one", names[0]), ("y", "score_other", names[1])):
         axes[axis] = getattr(alt, axis.upper())(
-            f"{column}:Q", title=name, scale=alt.Scale(zero=False, nice=True, padding=8)
+            f"{column}:Q",
+            title=title_tip(name),
+            axis=alt.Axis(title=name),
+            scale=alt.Scale(zero=False, nice=True, padding=8),
         )
-        tips.append(alt.Tooltip(f"{column}:Q", title=name, format=".4g"))
+        tips.append(alt.Tooltip(f"{column}:Q", title=title_tip(name), format=".4g"))
     points = (
         alt.Chart(frame)
         .mark_circle(size=44, opacity=1)

@@ -260,7 +260,8 @@ class ChannelGraph:
         """The table that a notebook shows: a row for each group, with the reason if it stays."""
         import pandas as pd
 
-        with pd.option_context("display.max_colwidth", None):  # reasons are shown whole
+        # reasons are shown whole, and names as they are
+        with pd.option_context("display.max_colwidth", None, "display.html.use_mathjax", False):
             table = pd.DataFrame(list_groups(self.groups, self.shapes)).to_html(
                 index=False, border=0, justify="left"
             )

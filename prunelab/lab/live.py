@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from html import escape
+from numbers import Number
 from typing import Any
 
 import altair as alt
@@ -134,8 +135,11 @@ def table(
     right: list[Any] = [{"selector": "", "props": "text-align:right"}]
     # tables of one name share their rules, so the name says what these depend on
     name = hash_text(repr([*frame, numbers]), 12)
+    plain = frame.reset_index(drop=True)
+    for column in plain.columns.difference(numbers):  # pandas escapes texts alone, and no list
+        plain[column] = plain[column].map(_as_text)
     style = (
-        Styler(frame.reset_index(drop=True), uuid=name, cell_ids=False)
+        Styler(plain, uuid=name, cell_ids=False)
         .hide(axis="index")
         .format(formats, precision=1, thousands=",", escape="html")
         .format_index(axis="columns", escape="html")
@@ -145,3 +149,8 @@ def table(
     )
     box = f'<div style="overflow-x:auto">{style.to_html()}</div>'
     return f"<details><summary>{escape(summary)}</summary>{box}</details>" if summary else box
+
+
+def _as_text(cell: object) -> object:
+    """A cell that is a number or a text."""
+    return cell if isinstance(cell, str | Number) else str(cell)

@@ -1,3 +1,4 @@
+from collections import OrderedDict
 from unittest import mock
 
 import pytest
@@ -5,7 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from prunelab import load_model, make_plan, prune, rule, silence, total_cost, trace
+from prunelab import (
+    compare_with_silenced,
+    load_model,
+    make_plan,
+    prune,
+    rule,
+    silence,
+    total_cost,
+    trace,
+)
 from prunelab.graph.operators.registry import RULES
 
 X = torch.zeros(1, 3, 32, 32)
@@ -216,3 +226,14 @@ def test_what_is_not_counted_is_said():
     assert graph.group_of("conv").prunable
     weights = sum(p.numel() for p in Recurrent().parameters())
     assert total_cost(graph).loc["before", "params_all"] == weights
+
+
+@pytest.mark.parametrize("name", ['a"b', "a'b", "a\\", "class", '<img src="x">'])
+def test_a_layer_may_have_any_name(name):
+    """Torch takes all but a dot; in code that is generated, such names would be its end."""
+    layers = {name: nn.Conv2d(3, 4, 3), "norm": nn.BatchNorm2d(4), "next": nn.Conv2d(4, 2, 3)}
+    model = nn.Sequential(OrderedDict(layers)).eval()
+    plan = make_plan(trace(model, torch.zeros(1, 3, 8, 8)), {name: 0.5})
+    assert {layer: len(kept) for layer, kept in plan.keep.items()} == {name: 2, "next": 2}
+    found = compare_with_silenced(model, plan, torch.rand(2, 3, 8, 8))
+    assert found["max_difference"].max() < 1e-6

@@ -27,6 +27,9 @@ class Trace(fx.GraphModule):
     opaque: dict[str, Opaque]
     plainly_read: set[tuple[str, str]]
 
+    def recompile(self) -> Any:
+        """No code is made: it is read node by node, and layers may have names that code cannot."""
+
 
 class WhollyUnfollowed(Unfollowed):
     """A model whose own forward cannot be followed; `calls` are its layers."""
