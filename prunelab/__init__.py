@@ -83,6 +83,7 @@ if TYPE_CHECKING:
         train,
     )
     from prunelab.utils.paths import find_weights, runs_dir
+    from prunelab.utils.seals import read_table, write_table
     from prunelab.utils.tensors import hash_tensors
 
 __version__ = "0.6.0"
@@ -106,6 +107,7 @@ _NAMES = {
         find_settings load_recipe load_sweep read_log read_paper read_rows read_sweep recipe_names
         replay run_sweep sweep_names time_recipes""",
     "utils.paths": "find_weights runs_dir",
+    "utils.seals": "read_table write_table",
     "utils.tensors": "hash_tensors",
 }
 _HOME = {name: home for home, names in _NAMES.items() for name in names.split()}

@@ -39,6 +39,7 @@ from prunelab.pruning import PruningPlan, make_plan, measure_cost, prune, total_
 from prunelab.utils import processes
 from prunelab.utils.devices import pick_device
 from prunelab.utils.paths import runs_dir
+from prunelab.utils.seals import write_table
 from prunelab.utils.tensors import write_whole
 
 FEW = 50  # validation images, by which layers can hardly be told apart
@@ -67,11 +68,11 @@ def replay(
 
     Returns:
         A tidy row for each network (baseline, pruned, retrained, continued, scratch, as far as the
-        recipe makes them); columns recipe, paper, kind, model, dataset, seed, start, epochs,
-        n_train, n_test, test_accuracy, n_val, val_accuracy (both at the last epoch),
-        val_accuracy_best, test_accuracy_best, flops (multiply-adds for one image), params,
-        params_all, flops_removed, params_removed, seconds, device, processes, torch, latency_ms,
-        latency_batch, threads, weights (their digest).
+        recipe makes them); columns recipe, paper, kind, model, dataset, seed, start, start_sha256
+        (of a file of weights), epochs, n_train, n_test, test_accuracy, n_val, val_accuracy (both at
+        the last epoch), val_accuracy_best, test_accuracy_best, flops (multiply-adds for one image),
+        params, params_all, flops_removed, params_removed, seconds, device, processes, torch,
+        latency_ms, latency_batch, threads, weights (their digest), evidence (as of `read_rows`).
 
     Raises:
         ValueError: an unknown recipe, layer or device, or a folder of another run.
@@ -226,7 +227,7 @@ class Experiment:
             store=self.folder / "sensitivity.jsonl",
             progress=True,
         )
-        write_whole(self.folder / "sensitivity.csv", found.to_csv(index=False))
+        write_table(self.folder / "sensitivity.csv", found)
         return found
 
     def plan(self) -> PruningPlan | None:

@@ -1,23 +1,12 @@
 """The log of a run: a JSON line for each epoch as it ends, which other processes can follow."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from prunelab.utils import processes
-
-
-def append_line(path: Path, about: Mapping[str, Any], row: Mapping[str, Any]) -> None:
-    """Add a JSON line to a log, at once, so that others can follow it."""
-    if not processes.rank():
-        # by a kill: the line is left as it is
-        torn = path.exists() and not path.read_bytes().endswith(b"\n")
-        with open(path, "a", encoding="utf-8") as file:
-            file.write("\n" * torn + json.dumps({**about, **row}) + "\n")
+from prunelab.utils.seals import read_lines
 
 
 def read_log(folder: str | Path) -> pd.DataFrame:
@@ -30,9 +19,9 @@ def read_log(folder: str | Path) -> pd.DataFrame:
         folder: of the run, `data/runs/<recipe>-<seed>`.
 
     Returns:
-        A row for each epoch, each once, by training in the order in which they began; a line that
-        is not whole is left out. Columns: kind, step (of a schedule, from 1; 0 without), epoch, and
-        those of `train`.
+        A row for each epoch, each once, by training in the order in which they began. A line that
+        is not whole is left out, and one that was changed, with a warning. Columns: kind, step (of
+        a schedule, from 1; 0 without), epoch, and those of `train`.
 
     Raises:
         FileNotFoundError: the folder holds no log.
@@ -45,13 +34,8 @@ def read_log(folder: str | Path) -> pd.DataFrame:
         raise FileNotFoundError(
             f"there is no {path}; name the folder of a run, such as data/runs/digits-quick-0"
         )
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    rows = [{"step": 0, **row} for row in rows]  # a log from before steps were counted has none
+    # one from before steps were counted has none
+    rows = [{"step": 0, **row} for row in read_lines(path) if {"kind", "epoch"} <= row.keys()]
     frame = pd.DataFrame(rows, columns=None if rows else ["kind", "step", "epoch"])
     frame = frame.drop_duplicates(["kind", "step", "epoch"], keep="last")
     # trainings in the order in which they began

@@ -5,8 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from prunelab.utils.ownership import owning
 from prunelab.utils.paths import find_shipped
-from prunelab.utils.tensors import write_whole
+from prunelab.utils.seals import CHANGED, EVIDENCE, MEASURED, read_table, write_table
 
 PUBLISHED = "data/results/replays.csv"
 # networks in the order of a report
@@ -17,11 +18,13 @@ KEY = ["recipe", "kind", "dataset", "seed", "device"]
 def gather_rows(rows: pd.DataFrame, path: str | Path) -> pd.DataFrame:
     """Add rows to a CSV, in place of those of the same recipe, kind, data set, seed and device."""
     path = Path(path)
-    frames = [pd.read_csv(path), rows] if path.exists() else [rows]
-    together = pd.concat(frames, ignore_index=True).drop_duplicates(KEY, keep="last")
-    together = together.sort_values(KEY)
-    write_whole(path, together.to_csv(index=False))
-    return together.reset_index(drop=True)
+    with owning(path.parent, wait=True):  # others may gather there, too
+        new = rows if EVIDENCE in rows else rows.assign(**{EVIDENCE: MEASURED})
+        frames = [read_rows(path), new] if path.exists() else [new]
+        together = pd.concat(frames, ignore_index=True)
+        together = together.drop_duplicates(KEY, keep="last").sort_values(KEY, ignore_index=True)
+        write_table(path, together)
+    return together
 
 
 def read_rows(*paths: str | Path) -> pd.DataFrame:
@@ -32,7 +35,12 @@ def read_rows(*paths: str | Path) -> pd.DataFrame:
             none: what is published in `data/results/replays.csv`.
 
     Returns:
-        A row for each network, the last of equal runs; empty where no file exists.
+        A row for each network, the last of equal runs; empty where no file exists. Column evidence
+        says whether it is as it was measured: `measured`; `changed` by hand, after that, which a
+        warning says, too; or `unsealed`, of a version without checksums.
+
+    Raises:
+        ValueError: a file is torn.
 
     Example:
         >>> read_rows("data/runs")
@@ -40,9 +48,9 @@ def read_rows(*paths: str | Path) -> pd.DataFrame:
     files: list[Path] = []
     for path in map(Path, paths or (find_shipped(PUBLISHED),)):
         files += sorted(path.glob("*/rows.csv")) if path.is_dir() else [path] * path.exists()
-    frames = [pd.read_csv(file) for file in files]
+    frames = [read_table(file) for file in files]
     if not frames:
-        return pd.DataFrame(columns=[*KEY, "weights", "test_accuracy", "flops", "params"])
+        return pd.DataFrame(columns=[*KEY, "weights", "test_accuracy", "flops", "params", EVIDENCE])
     together = pd.concat(frames, ignore_index=True).drop_duplicates(KEY, keep="last")
     return together.reset_index(drop=True)
 
@@ -108,7 +116,7 @@ def compare_with_paper(rows: pd.DataFrame, paper: pd.DataFrame | None = None) ->
         first = found.iloc[0]
         line = {
             "recipe": recipe,
-            "network": kind,
+            "network": f"{kind} (changed by hand)" if _is_changed(found) else kind,
             "data": dataset,
             "n": len(found),
             "error %": _spread(100 * (1 - found["test_accuracy"])),
@@ -123,6 +131,10 @@ def compare_with_paper(rows: pd.DataFrame, paper: pd.DataFrame | None = None) ->
         }
         lines.append(line)
     return pd.DataFrame(lines)
+
+
+def _is_changed(rows: pd.DataFrame) -> bool:
+    return EVIDENCE in rows and bool((rows[EVIDENCE] == CHANGED).any())
 
 
 def _paper_row(name: str, kind: str) -> str:

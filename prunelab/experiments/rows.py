@@ -1,5 +1,6 @@
 """A run's networks, measured: a row for each, with its evidence."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from prunelab.experiments.results import KINDS, gather_rows, read_rows, sort_row
 from prunelab.experiments.trainings import Trainings
 from prunelab.graph import ChannelGraph
 from prunelab.measure import measure_latency
+from prunelab.models import find_file
 from prunelab.pruning import total_cost
 from prunelab.training import count_classes, evaluate, predict
 from prunelab.utils import processes
 from prunelab.utils.progress import track
-from prunelab.utils.tensors import hash_tensors, write_whole
+from prunelab.utils.seals import CHANGED, EVIDENCE, read_table, write_table
+from prunelab.utils.tensors import hash_tensors
 
 TURNS = 10  # that are timed
 WHOLE = ("baseline", "continued")  # that lose no filters
@@ -39,9 +42,11 @@ def report_rows(
     hashes = processes.broadcast(
         lambda: {kind: hash_tensors(model.state_dict()) for kind, model in models.items()}
     )
-    known = set(zip(before["kind"], before["weights"], strict=True))
-    if not set(hashes.items()) <= known:
+    whole = before[before[EVIDENCE] != CHANGED]  # the others are measured again
+    known = set(zip(whole["kind"], whole["weights"], strict=True))
+    if not set(hashes.items()) <= known or len(whole) < len(before):
         trainings.own()
+        write_table(path, whole)
         gather_rows(_measure_networks(models, hashes, recipe, graph, trainings), path)
     rows = processes.broadcast(lambda: read_rows(path))
     rows = rows[rows["kind"].isin(models)]
@@ -87,6 +92,7 @@ def _measure_network(
         "dataset": data.name,
         "seed": trainings.seed,
         "start": Path(weights).name if weights else "trained",
+        "start_sha256": hash_start(weights) if weights else "",
         "epochs": len(history),
         "n_train": len(data.train),
         "n_test": test.total,
@@ -113,6 +119,14 @@ def _measure_network(
     return row
 
 
+def hash_start(weights: str) -> str:
+    """SHA-256 of the file of weights that a run begins with; empty for a library's, by name."""
+    if not Path(weights).exists():
+        return ""
+    with open(find_file(weights), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def count_by_class(networks: Mapping[str, nn.Module], trainings: Trainings) -> pd.DataFrame:
     """How often each of {kind: network} is right about each class of the test split.
 
@@ -122,7 +136,9 @@ def count_by_class(networks: Mapping[str, nn.Module], trainings: Trainings) -> p
     path, data = trainings.folder / "classes.csv", trainings.data
     models = {kind: networks[kind] for kind in KINDS if kind in networks}
     hashes = {kind: hash_tensors(model.state_dict()) for kind, model in models.items()}
-    known = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["network", "weights"])
+    columns = ["network", "weights", EVIDENCE]
+    known = read_table(path) if path.exists() else pd.DataFrame(columns=columns)
+    known = known[~known["network"].isin(known["network"][known[EVIDENCE] == CHANGED])]
     done = set(zip(known["network"], known["weights"], strict=True))
     missing = {kind: model for kind, model in models.items() if (kind, hashes[kind]) not in done}
     if missing:
@@ -130,6 +146,7 @@ def count_by_class(networks: Mapping[str, nn.Module], trainings: Trainings) -> p
         counted["weights"] = counted["network"].map(hashes)
         before = known[~known["network"].isin(missing)]
         known = pd.concat([before, counted], ignore_index=True) if len(before) else counted
-        write_whole(path, known.to_csv(index=False))
-        known = pd.read_csv(path)
-    return known[known["network"].isin(models)].reset_index(drop=True)
+        write_table(path, known)
+        known = read_table(path)
+    known = known[known["network"].isin(models)].reset_index(drop=True)
+    return known.drop(columns=EVIDENCE)

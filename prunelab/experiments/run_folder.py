@@ -1,6 +1,5 @@
 """A run's folder: whose it is, and what is in it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,8 @@ from prunelab.data import DataSplits
 from prunelab.experiments.recipe import Recipe, check_recipe, dump_recipe
 from prunelab.experiments.results import read_rows, sort_rows, summarise
 from prunelab.utils import processes
-from prunelab.utils.tensors import hash_text, write_whole
+from prunelab.utils.seals import read_note, write_note
+from prunelab.utils.tensors import hash_text
 
 FILES = {
     "rows.csv": "a row for each network",
@@ -42,9 +42,8 @@ def claim_folder(folder: Path, recipe: Recipe, seed: int, data: DataSplits) -> N
         "normalization": [list(values) for values in data.normalization],
     }
     path = folder / "run.json"
-    before = processes.broadcast(lambda: path.read_text(encoding="utf-8") if path.exists() else "")
-    if before and has_work(folder):
-        made = json.loads(before)
+    made = processes.broadcast(lambda: _read_claim(path))
+    if made:
         older = check_recipe(made["recipe"], f"{path} is of another version: its recipe")
         made["recipe"] = _comparable(older)
         odd = _differences(made, about)
@@ -52,7 +51,17 @@ def claim_folder(folder: Path, recipe: Recipe, seed: int, data: DataSplits) -> N
             raise ValueError(
                 f"{folder} holds another run: {'; '.join(odd)}. Name another folder for runs (out)"
             )
-    write_whole(path, json.dumps(about, indent=1))
+    write_note(path, about)
+
+
+def _read_claim(path: Path) -> dict[str, Any]:
+    """Whose a folder is; nothing of a new one, or of one without work."""
+    if not path.exists() or not has_work(path.parent):
+        return {}
+    made = read_note(path)
+    if odd := {"recipe", "seed", "data", "normalization"} ^ made.keys():
+        raise ValueError(f"{path} is none of ours ({', '.join(sorted(odd))}): name another folder")
+    return made
 
 
 def has_work(folder: Path) -> bool:
@@ -102,11 +111,14 @@ class Finished:
         path = self.folder / "finished.json"
         if not path.exists() or not (self.folder / "rows.csv").exists():
             return False
-        return bool(json.loads(path.read_text(encoding="utf-8")) == self._about)
+        try:
+            return read_note(path) == self._about
+        except ValueError:  # torn or changed: the run looks at all its files again
+            return False
 
     def note(self) -> None:
         """It is, now."""
-        write_whole(self.folder / "finished.json", json.dumps(self._about, indent=1))
+        write_note(self.folder / "finished.json", self._about)
 
     def table(self) -> str:
         """Its rows for reading, and its files."""

@@ -3,7 +3,6 @@
 import weakref
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,13 @@ from torch import nn
 from torch.optim import SGD
 
 from prunelab.data import DataSplits
-from prunelab.experiments.log import append_line, find_unlogged
+from prunelab.experiments.log import find_unlogged
 from prunelab.models import save_pruned
 from prunelab.pruning import PruningPlan
 from prunelab.training import TrainSettings, count_epochs, make_optimizer, train
 from prunelab.utils import processes
 from prunelab.utils.ownership import own, owning
-from prunelab.utils.tensors import write_whole
+from prunelab.utils.seals import append_line, write_table
 
 SEED_STEP = 1_000_003  # between the seeds of a schedule's trainings: shuffles and crops of its own
 
@@ -71,7 +70,11 @@ class Trainings:
     ) -> SGD:
         epochs = f"{settings.epochs} epoch{'s' * (settings.epochs != 1)}"
         print(f"{kind}: {epochs} on {self.data.name} ({self.device})", flush=True)
-        log = partial(append_line, self.folder / "log.jsonl", {"kind": kind, "step": step})
+
+        def log(row: dict[str, Any]) -> None:
+            if not processes.rank():
+                append_line(self.folder / "log.jsonl", {"kind": kind, "step": step, **row})
+
         settings = replace(settings, seed=self.seed + SEED_STEP * step)
         model.to(self.device)
         optimizer = optimizer or make_optimizer(model, settings)
@@ -87,7 +90,7 @@ class Trainings:
         for row in find_unlogged(self.folder, kind, step, history):
             log(row)  # it was killed between keeping an epoch and logging it
         self._histories.append((kind, history.assign(kind=kind, step=step)))
-        write_whole(self.folder / "history.csv", self.history().to_csv(index=False))
+        write_table(self.folder / "history.csv", self.history())
         return optimizer
 
     def own(self) -> None:

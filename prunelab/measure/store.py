@@ -1,12 +1,11 @@
 """What has been measured so far: JSON lines that survive a kill, a full disk and two writers."""
 
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from prunelab.utils import processes
+from prunelab.utils.seals import append_line, read_lines
 
 PLACE = ("layer", "removed", "start", "stop")
 Place = tuple[str, int, int, int]
@@ -17,7 +16,7 @@ class Store:
 
     Each is over images `start` to `stop` of an order, and one line of the file, written at once: a
     killed process loses at most the line it was at, and several processes may write to one file. A
-    line that is not whole is passed over.
+    line that is not whole is passed over, and one that was changed, with a warning.
 
     Args:
         path: a file of JSON lines, read now and appended to; None keeps the counts in memory alone.
@@ -47,9 +46,9 @@ class Store:
             raise ValueError(
                 f"{path} is a folder; a store is a file, such as {path / 'sensitivity.jsonl'}"
             )
-        lines = [line for line in path.read_bytes().splitlines() if line.strip()]
-        whole = [record for record in map(_parse_record, lines) if record is not None]
-        if lines and not whole and not (len(lines) == 1 and self._is_torn(lines[0])):
+        records = read_lines(path)
+        whole = [record for record in records if _is_count(record)]
+        if not whole and path.stat().st_size and not self._is_torn(path.read_bytes()):
             raise ValueError(
                 f"{path} is not a store of measurements (JSON lines); name another file"
             )
@@ -58,7 +57,7 @@ class Store:
                 self.found[tuple(record[key] for key in PLACE)] = record["correct"], record["loss"]
 
     def _is_torn(self, line: bytes) -> bool:
-        """Whether a line may be a first one of this store that was not finished."""
+        """Whether this may be a first line of this store that was not finished, or was damaged."""
         beginning = b'{"' + next(iter(self.about), "").encode()
         return line.startswith(beginning) or beginning.startswith(line)
 
@@ -69,30 +68,15 @@ class Store:
             return
         record = {**self.about, **dict(zip(PLACE, place, strict=True))}
         record |= {"correct": correct, "loss": loss}
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        try:
-            size = os.fstat(file).st_size
-            torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
-            line = b"\n" * torn + json.dumps(record).encode() + b"\n"
-            if os.write(file, line) != len(line):
-                raise OSError(
-                    f"{self.path} could not take another line: is the disk full? "
-                    "All lines before are whole"
-                )
-        finally:
-            os.close(file)
+        append_line(self.path, record)
 
 
-def _parse_record(line: bytes) -> dict[str, Any] | None:
-    """A record, or None for a line that is not whole."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    if not isinstance(record, dict) or not {*PLACE, "correct", "loss"} <= record.keys():
-        return None
+def _is_count(record: dict[str, Any]) -> bool:
+    """Whether a line is a count that can be."""
+    if not {*PLACE, "correct", "loss"} <= record.keys():
+        return False
     numbers = [record[key] for key in ("removed", "start", "correct", "stop")]
     if not isinstance(record["layer"], str) or any(type(n) is not int for n in numbers):
-        return None
+        return False
     possible = 0 <= record["correct"] <= record["stop"] - record["start"]
-    return record if possible and isinstance(record["loss"], float | int) else None
+    return possible and isinstance(record["loss"], float | int)

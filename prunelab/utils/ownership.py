@@ -57,7 +57,7 @@ class Owner:
         try:
             if self.host == socket.gethostname():
                 return psutil.Process(self.pid).create_time() != self.began
-            return _now(path.parent) - path.stat().st_mtime > DEAD
+            return abs(_now(path.parent) - path.stat().st_mtime) > DEAD
         except (psutil.Error, FileNotFoundError):
             return True
 
@@ -114,7 +114,7 @@ def _take(folder: Path, wait: bool) -> bool:
     path, said = folder / NAME, False
     while not _create(path):
         owner = _read(path)
-        if owner is None or owner.is_dead(path):
+        if owner is None or (owner.is_dead(path) and not _shows_life(owner, path)):
             _remove(path, owner)
             continue
         if owner.is_above():
@@ -129,11 +129,28 @@ def _take(folder: Path, wait: bool) -> bool:
     return True
 
 
+def _shows_life(owner: Owner, path: Path) -> bool:
+    """Whether an owner elsewhere that looks dead touches its file: a clock may have jumped."""
+    if owner.host == socket.gethostname():
+        return False
+    with suppress(FileNotFoundError):
+        before = path.stat().st_mtime_ns
+        time.sleep(2 * TOUCH)
+        return path.stat().st_mtime_ns != before
+    return False
+
+
 def _create(path: Path) -> bool:
     """Make the owner's file, whole, unless there is one."""
     text = json.dumps(asdict(Owner.me()))
     whole = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    whole.write_text(text, encoding="utf-8")
+    try:
+        whole.write_text(text, encoding="utf-8")
+    except OSError as error:
+        whole.unlink(missing_ok=True)
+        raise OSError(
+            error.errno, f"{path.parent} cannot be written to ({error.strerror})"
+        ) from error
     try:
         os.link(whole, path)  # fails where the name is taken, also over a network
     except FileExistsError:

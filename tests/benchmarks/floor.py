@@ -34,7 +34,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from prunelab import TrainSettings, load_model, make_optimizer, train
-from prunelab.utils.tensors import write_whole
+from prunelab.utils.seals import read_table, write_table
 
 SPEED = Path(__file__).parents[2] / "data" / "results" / "speed.csv"
 KEY = ["network", "processor", "threads", "precision", "compiled"]
@@ -187,9 +187,9 @@ if __name__ == "__main__":
     compiled = "also by torch.compile, which takes minutes to begin"
     parser.add_argument("--compiled", action="store_true", help=compiled)
     given = parser.parse_args()
-    before = pd.read_csv(SPEED) if SPEED.exists() else pd.DataFrame(columns=KEY)
+    before = read_table(SPEED) if SPEED.exists() else pd.DataFrame(columns=KEY)
     for row in rows(given.device, given.networks, given.compiled):
         print(row, flush=True)
         both = pd.concat([before, pd.DataFrame([row])], ignore_index=True)
         before = both.drop_duplicates(KEY, keep="last")
-        write_whole(SPEED, before.to_csv(index=False))  # as they come: the whole takes a while
+        write_table(SPEED, before)  # as they come: the whole takes a while

@@ -20,7 +20,7 @@ from torchvision.transforms import v2
 
 from prunelab import DataSplits, TrainSettings, evaluate, load_data, load_model, load_recipe, train
 from prunelab.utils.paths import data_dir
-from prunelab.utils.tensors import write_whole
+from prunelab.utils.seals import read_table, write_table
 
 SEEDS = 3
 CIFAR = TrainSettings(channels_last=True)
@@ -90,7 +90,7 @@ if __name__ == "__main__":
             rows.append(row)
             print(row, flush=True)
     table, path = pd.DataFrame(rows), data_dir() / "results" / "training.csv"
-    before = pd.read_csv(path) if path.exists() else table[:0]
+    before = read_table(path) if path.exists() else table[:0]
     others = before[before["dataset"] != table["dataset"].iloc[0]]
-    write_whole(path, pd.concat([others, table], ignore_index=True).to_csv(index=False))
+    write_table(path, pd.concat([others, table], ignore_index=True))
     print((100 * table.groupby("way")["test_accuracy"].agg(["mean", "std", "min"])).round(2))

@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from small import make_folder
-from typer.testing import CliRunner
 
 from prunelab import (
     Experiment,
@@ -20,14 +19,12 @@ from prunelab import (
     read_log,
     read_rows,
     replay,
-    runs_dir,
     save_weights,
     train,
 )
-from prunelab.cli import app
 from prunelab.experiments import Finished
-from prunelab.experiments.log import append_line
 from prunelab.utils.ownership import Held, own, owning
+from prunelab.utils.seals import append_line, read_note
 from prunelab.utils.tensors import peek_header
 
 TRAIN_EPOCH = "prunelab.training.loop._train_epoch"
@@ -58,7 +55,7 @@ def test_replay_leaves_rows_and_files_and_does_nothing_twice(
     path = folder / "log.jsonl"
     path.write_text(path.read_text() + '{"kind": "ret')  # as it is being written
     assert read_log(folder).equals(log)
-    append_line(path, {"kind": "retrained", "step": 1}, {"epoch": 1})  # after a kill
+    append_line(path, {"kind": "retrained", "step": 1, "epoch": 1})  # after a kill
     assert len(read_log(folder)) == len(log) + 1
     small = load_pruned(folder / "pruned.safetensors")
     row = rows.set_index("kind").loc["retrained"]
@@ -167,7 +164,7 @@ def test_a_run_from_before_a_setting_existed_goes_on(recipe, few_digits, tmp_pat
     Experiment(recipe, data=few_digits, device="cpu", out=tmp_path)
     path = tmp_path / "digits-quick-0" / "run.json"
     path.with_name("log.jsonl").touch()  # something was done
-    about = json.loads(path.read_text())
+    about = read_note(path)
     del about["recipe"]["prune"]["rounds"], about["recipe"]["baseline"]["patience"]
     about["recipe"]["baseline"]["compile"] = False  # how it runs, not what it learns
     path.write_text(json.dumps(about))
@@ -301,41 +298,3 @@ def test_wrong_command_lines_are_one_sentence(arguments, sentence, tmp_path):
         assert sentence in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
     assert not list(Path(tmp_path).glob("**/run.json"))
-
-
-def test_the_lab_opens_what_one_names(tmp_path, monkeypatch):
-    called = []
-    monkeypatch.setattr("subprocess.call", lambda command, env: called.append((command, env)) or 0)
-    monkeypatch.chdir(tmp_path)
-    save_weights("mine.safetensors", load_model("resnet20"))
-    options = ["--model", "resnet20", "--weights", "mine.safetensors", "--port", "8890"]
-    runner = CliRunner()
-    assert runner.invoke(app, ["lab", *options]).exit_code == 0
-    (command, environment), notebook = called[0], runs_dir() / "lab" / "lab.ipynb"
-    assert command[-2:] == ["--port", "8890"]
-    assert f"--ServerApp.root_dir={notebook.parent}" in command
-    assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(tmp_path)
-    cells = json.loads(notebook.read_text())["cells"]
-    injected = [c for c in cells if "injected-parameters" in c["metadata"].get("tags", [])]
-    assert f'weights = "{tmp_path / "mine.safetensors"}"' in "".join(injected[0]["source"])
-
-
-def test_the_lab_starts_for_whoever_asks(tmp_path):
-    """JupyterLab comes up on the lab notebook, for root in a container, too."""
-    own = dict.fromkeys(["JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"], str(tmp_path))
-    process = subprocess.Popen(
-        command("lab", "--no-browser", "--port", "0"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, **own},
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 60
-    up = []
-    while not up and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.2)
-        up = list(tmp_path.glob("jpserver-*.json"))
-    os.killpg(process.pid, 15)
-    printed, _ = process.communicate(timeout=30)
-    assert up, printed

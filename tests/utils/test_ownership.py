@@ -66,7 +66,8 @@ def test_what_a_process_starts_works_for_it(tmp_path):
 
 
 @pytest.mark.parametrize(("age", "taken"), [(10, False), (100, True)])
-def test_an_owner_on_another_machine_shows_signs_of_life(tmp_path, age, taken):
+def test_an_owner_on_another_machine_shows_signs_of_life(tmp_path, monkeypatch, age, taken):
+    monkeypatch.setattr(ownership, "TOUCH", 0.05)
     about = {"host": "elsewhere", "pid": 1, "began": 0.0, "since": "2026-01-01 00:00:00"}
     path = tmp_path / NAME
     path.write_text(json.dumps(about))

@@ -15,9 +15,9 @@ SHIPPED = Path(__file__).parent / "shipped"
 # of a table of points, beside those of the settings
 COLUMNS = set(
     """point seed recipe for_others state epoch epochs error notebook paper kind model dataset start
-    n_train n_test test_accuracy n_val val_accuracy val_accuracy_best test_accuracy_best flops
-    params params_all flops_removed params_removed seconds device processes torch latency_ms
-    latency_batch threads weights""".split()
+    start_sha256 evidence n_train n_test test_accuracy n_val val_accuracy val_accuracy_best
+    test_accuracy_best flops params params_all flops_removed params_removed seconds device
+    processes torch latency_ms latency_batch threads weights""".split()
 )
 
 

@@ -17,8 +17,8 @@ from prunelab.experiments.sweep.status import read_sweep, write_about
 from prunelab.experiments.sweep.task import Outcome, note_failure
 from prunelab.utils.ownership import NAME as OWNER
 from prunelab.utils.ownership import owning
+from prunelab.utils.seals import write_table
 from prunelab.utils.stopping import Stops, Terminated, noting_stops
-from prunelab.utils.tensors import write_whole
 
 POINTS = "points.csv"  # the table, when it is done
 Watch = Callable[[Board], None]
@@ -87,7 +87,7 @@ def run_sweep(
         finally:
             runner.close()
         points = read_sweep(address)
-        write_whole(place.folder / POINTS, points.to_csv(index=False))
+        write_table(place.folder / POINTS, points)
         place.push(POINTS)
     return points
 

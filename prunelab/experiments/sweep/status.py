@@ -15,7 +15,7 @@ from prunelab.experiments.sweep.task import FAILED
 from prunelab.experiments.sweep.work import Work
 from prunelab.utils.ownership import find_owner
 from prunelab.utils.paths import find_shipped
-from prunelab.utils.tensors import write_whole
+from prunelab.utils.seals import read_note, read_table, write_note
 
 ABOUT = "sweep.json"
 PUBLISHED = "data/results/sweep-digits-small.csv"
@@ -43,7 +43,7 @@ def write_about(sweep: Sweep, points: list[Point], work: Mapping[str, Work], pla
     """Keep what a sweep consists of in its folder, for those that look at it."""
     listed = [{**point.as_json(), "epochs": work[point.key].epochs} for point in points]
     about = {"name": sweep.name, "title": sweep.title, "points": listed}
-    write_whole(place.folder / ABOUT, json.dumps(about, indent=1))
+    write_note(place.folder / ABOUT, about)
     place.push(ABOUT)
     place.push(RECIPES)
 
@@ -58,7 +58,7 @@ def read_about(folder: Path) -> list[tuple[Point, int]]:
         )
     points = []
     try:
-        for values in json.loads(path.read_text(encoding="utf-8"))["points"]:
+        for values in read_note(path)["points"]:
             epochs = values.pop("epochs")
             points.append((Point(**{**values, "changes": tuple(values["changes"])}), epochs))
     except (ValueError, KeyError, TypeError):
@@ -75,7 +75,7 @@ def look(point: Point, runs: Path, epochs: int) -> Status:
     if find_owner(folder) is not None:
         return replace(status, state="running")
     if (folder / FAILED).exists():
-        about = json.loads((folder / FAILED).read_text(encoding="utf-8"))
+        about = read_note(folder / FAILED)
         return replace(status, state="failed", error=about["error"], notebook=about["notebook"])
     if (folder / "finished.json").exists():
         return replace(status, state="done")
@@ -115,7 +115,7 @@ def read_sweep(where: str | Path | None = None) -> pd.DataFrame:
     if str(where).endswith(".csv"):
         if not Path(where).exists():
             raise FileNotFoundError(f"there is no {where}")
-        return pd.read_csv(where)
+        return read_table(where)
     place = Place(where)
     place.pull_small()
     points = read_about(place.folder)
@@ -141,7 +141,7 @@ def _describe(point: Point, settings: list[str], status: Status, folder: Path) -
 
 def pick_row(folder: Path) -> dict[str, Any]:
     """The network of a run that a table of points shows."""
-    rows = pd.read_csv(folder / "rows.csv")
+    rows = read_table(folder / "rows.csv")
     for kind in SHOWN:
         own = rows[rows["kind"] == kind]
         if len(own):

@@ -1,6 +1,5 @@
 """What a worker does: one point, from its files to its files."""
 
-import json
 import os
 import threading
 import time
@@ -12,7 +11,7 @@ from prunelab.experiments.sweep.points import RECIPES, Point
 from prunelab.experiments.sweep.storage import Place
 from prunelab.utils.ownership import NAME as OWNER
 from prunelab.utils.ownership import owning
-from prunelab.utils.tensors import write_whole
+from prunelab.utils.seals import write_note
 
 FAILED = "failed.json"
 _stopped: set[str] = set()  # sweeps that were asked to stop, on this worker
@@ -85,7 +84,7 @@ def _run(point: Point, place: Place, sweep: str) -> Outcome:
 def note_failure(folder: Path, error: str, notebook: str) -> None:
     """Keep what went wrong with a point in its folder."""
     about = {"error": error, "notebook": notebook, "when": f"{time.strftime('%F %T')}"}
-    write_whole(folder / FAILED, json.dumps(about, indent=1))
+    write_note(folder / FAILED, about)
 
 
 def stop_points(sweep: str) -> bool:

@@ -1,0 +1,211 @@
+"""Checksums of lines, rows and notes: what was changed after it was written is known when read.
+
+A JSON line and a JSON file end in a key `check`, a CSV in a column of that name. Those of older
+versions have none.
+"""
+
+import errno
+import io
+import json
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunelab.utils.tensors import hash_text, write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHECK = "check"
+EVIDENCE = "evidence"  # the column of a frame that says which rows are as they were written
+MEASURED, CHANGED, UNSEALED = "measured", "changed", "unsealed"
+DIGITS = "[0-9a-f]{8}"
+_SEALED = re.compile(rf'(.*), "{CHECK}": "({DIGITS})"\}}', re.DOTALL)
+
+
+def seal_line(record: Mapping[str, Any]) -> str:
+    """A record, with one key at least, as one line of JSON with its checksum."""
+    text = json.dumps(record)
+    return f'{text[:-1]}, "{CHECK}": "{_sum(text)}"}}'
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Add a line to a file, on disk when this returns; several processes may, each a whole one.
+
+    A line that a kill tore is left as it is.
+    """
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            size = os.fstat(file).st_size
+            torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
+            line = b"\n" * torn + seal_line(record).encode() + b"\n"
+            if os.write(file, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{path} could not take another line ({error.strerror}); all lines before are whole",
+        ) from error
+
+
+def open_line(line: str) -> dict[str, Any] | None:
+    """The record of a line; None for one that is not whole. ValueError where it was changed."""
+    sealed = _SEALED.fullmatch(line)
+    text = f"{sealed[1]}}}" if sealed else line
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict):
+        return None
+    # lines of an older version end in a number, as none with a checksum does, also a damaged one
+    if _sum(text) != sealed[2] if sealed else line.endswith('"}'):
+        raise ValueError("its checksum does not match")
+    return record
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a file of lines; those that are not whole, as after a kill, are left out.
+
+    So are those that were changed, with a warning.
+    """
+    records = []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        try:
+            record = open_line(line.decode(errors="replace"))
+        except ValueError as error:
+            warnings.warn(
+                f"line {number} of {path} was changed after it was written ({error}): it is left "
+                "out",
+                stacklevel=3,
+            )
+            continue
+        if record is not None:
+            records.append(record)
+    return records
+
+
+def write_note(path: str | Path, about: Mapping[str, Any]) -> None:
+    """Write a JSON file with its checksum, whole or not at all."""
+    write_whole(path, json.dumps({**about, CHECK: _sum(json.dumps(about))}, indent=1) + "\n")
+
+
+def read_note(path: str | Path) -> dict[str, Any]:
+    """What a JSON file of `write_note` holds; ValueError where it was torn or changed."""
+    try:
+        about = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is torn, or no JSON ({error}): {_HELP}") from None
+    if not isinstance(about, dict):
+        raise ValueError(f"{path} holds a {type(about).__name__} and no keys: {_HELP}")
+    check = about.pop(CHECK, None)
+    if check is not None and check != _sum(json.dumps(about)):
+        raise ValueError(f"{path} was changed after it was written: {_HELP}")
+    return about
+
+
+_HELP = "move it away, or name another folder"
+
+
+def write_table(path: str | Path, frame: "pd.DataFrame") -> None:
+    """Write a CSV whose rows have checksums, whole or not at all.
+
+    Args:
+        path: where; its folders are made.
+        frame: rows, without its index. Those that a column `evidence` calls changed or unsealed,
+            as of `read_table`, stay so.
+
+    Raises:
+        OSError: it could not be written; what was there before is untouched.
+
+    Example:
+        >>> write_table("sensitivity.csv", measure_sensitivity(model, data))
+    """
+    text = _as_text(frame.drop(columns=EVIDENCE, errors="ignore").to_csv(index=False))
+    checks = _sum_rows(text)
+    if EVIDENCE in frame:
+        known = frame[EVIDENCE].fillna(MEASURED).tolist()  # rows added since have none
+        pairs = zip(known, checks, strict=True)
+        checks = [check if state == MEASURED else state for state, check in pairs]
+    write_whole(path, text.assign(**{CHECK: checks}).to_csv(index=False))
+
+
+def read_table(path: str | Path) -> "pd.DataFrame":
+    """A CSV of `write_table`, or any other.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Its rows, with a column evidence: `measured`, a row is as it was written; `changed`, it is
+        not, which a warning says, too; `unsealed`, it has no checksum.
+
+    Raises:
+        ValueError: the file is torn, or no table.
+        FileNotFoundError: there is none.
+
+    Example:
+        >>> read_table("data/results/sensitivity.csv")
+    """
+    import pandas as pd
+
+    try:
+        content = Path(path).read_text(encoding="utf-8")
+        text = _as_text(content)
+        checks = [UNSEALED] * len(text)
+        last = text.columns[-1]
+        # also by its looks: its name may be what was changed
+        if last == CHECK or text[last].str.fullmatch(DIGITS).all():
+            checks = text.pop(last).tolist()
+        frame = pd.read_csv(io.StringIO(text.to_csv(index=False)))
+    except (ValueError, IndexError, pd.errors.ParserWarning) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"{path} is torn, or no table of ours ({said}): {_HELP}") from None
+    states = [
+        UNSEALED if check == UNSEALED else MEASURED if check == own else CHANGED
+        for check, own in zip(checks, _sum_rows(text), strict=True)
+    ]
+    odd = [i for i, state in enumerate(states) if state == CHANGED]
+    if odd:
+        named = "; ".join(_name(dict(text.iloc[i].items()), i) for i in odd[:3])
+        more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
+        warnings.warn(
+            f"{path}: {named}{more} changed after it was written, and is evidence no more",
+            stacklevel=3,
+        )
+    return frame.assign(**{EVIDENCE: states})
+
+
+def _name(row: Mapping[Any, str], place: int) -> str:
+    """A row, by its line and where it comes from."""
+    origin = [row.get(key, "") for key in ("recipe", "kind", "layer", "dataset", "device")]
+    if row.get("seed"):
+        origin.append(f"seed {row['seed']}")
+    said = ", ".join(filter(None, origin))
+    return f"line {place + 2}{said and f' ({said})'}"
+
+
+def _as_text(content: str) -> "pd.DataFrame":
+    import pandas as pd
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
+        return pd.read_csv(io.StringIO(content), dtype=str, keep_default_na=False, index_col=False)
+
+
+def _sum_rows(text: "pd.DataFrame") -> list[str]:
+    """A checksum of each row's names and values, whichever their order; an empty one is none."""
+    return [
+        _sum(json.dumps(sorted((name, value) for name, value in row.items() if value)))
+        for row in text.to_dict("records")
+    ]
+
+
+def _sum(text: str) -> str:
+    return hash_text(text, 8)
