@@ -1,9 +1,9 @@
 """`prunelab lab`: JupyterLab on the lab notebook."""
 
 import os
-import subprocess
-import sys
+import signal
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -26,18 +26,65 @@ def lab(
     given |= {"normalization": normalization, "image_size": image_size, "label": label}
     given = {name: value for name, value in given.items() if value}
     notebook = _with_parameters(given) if given else find_notebook("lab")
-    # Jupyter refuses to start for root, which is who one is in a container; the server listens on
-    # loopback, with a token
-    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    # the notebook alone, without side bars
+    # modules of the user's own are imported from where the command runs
+    path = [os.getcwd(), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     page = [
+        # the notebook alone, without side bars
         f"--ServerApp.root_dir={notebook.parent}",
         f"--LabApp.default_url=/doc/tree/{notebook.name}",
+        # nobody asked for a look at PyPI each time a page opens
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]
-    command = [sys.executable, "-m", "jupyterlab", *page, *root, *context.args]
-    # modules of the user's own are imported from where the command runs
-    path = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
-    raise typer.Exit(subprocess.call(command, env={**os.environ, "PYTHONPATH": path}))
+    # Jupyter refuses to start for root, which is who one is in a container
+    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    raise typer.Exit(_serve([*page, *root, *context.args]))
+
+
+def _serve(options: list[str]) -> int:
+    """Run JupyterLab in this process, which a signal then reaches, and give its exit status."""
+    from jupyter_server.serverapp import ServerApp
+    from jupyterlab.labapp import LabApp
+
+    server = ServerApp.instance(jpserver_extensions={"jupyterlab": True})
+    server.aliases.update(LabApp.aliases)
+    server.initialize(options, starter_extension="lab", new_httpserver=False)
+    _check_door(server)
+    server.init_httpserver()
+    stop = signal.getsignal(signal.SIGTERM)  # Jupyter's: it ends the kernels, then the server
+    statuses = [0]
+
+    def note(number: int, frame: FrameType | None) -> None:
+        statuses.append(128 + number)
+        stop(number, frame)  # type: ignore[misc,operator]
+
+    signal.signal(signal.SIGTERM, note)
+    server.start()
+    return statuses[-1]
+
+
+def _check_door(server: Any) -> None:
+    """Refuse a server that lets in whoever comes, by what its options and Jupyter's files set.
+
+    Raises:
+        ValueError: it asks for neither token nor password, or is open to other machines and asks
+            for no password.
+    """
+    provider = server.identity_provider
+    password = getattr(provider, "hashed_password", "")
+    to_set = "`jupyter server password` sets one"
+    if not provider.auth_enabled:
+        raise ValueError(
+            "with an empty token and no password whoever reaches the lab runs code as you; leave "
+            f"the token to Jupyter, or set a password: {to_set}"
+        )
+    # whether the address is one that others reach, as Jupyter judges it, and not as it was told
+    reached = server.trait_defaults("allow_remote_access") and not server.sock
+    if reached and not password:
+        raise ValueError(
+            f"the address '{server.ip or '*'}' is open to other machines, which needs a password: "
+            f"{to_set}. Or leave --ip out, and come through a tunnel: ssh -L 8888:localhost:8888"
+        )
 
 
 def _whole(path: str) -> str:

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from prunelab.measure import check_budget
+from prunelab.models import is_trusted
 from prunelab.pruning import check_ratio
 from prunelab.training import FINE_TUNING, RETRAINING, TrainSettings
 from prunelab.utils.checks import (
@@ -31,6 +32,7 @@ from prunelab.utils.checks import (
 
 # libyaml's, where PyYAML was built with it: a sweep reads thousands
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LONGEST, DEEPEST, MOST = 2**20, 30, 10**5  # bytes of a file of settings; its values
 RECIPES = Path(__file__).parent / "recipes"  # a folder for each network
 
 
@@ -152,7 +154,8 @@ class Recipe(_Section):
         baseline_from: the recipe whose baseline is shared.
     """
 
-    name: str
+    # of files and folders, too
+    name: Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f]+$", max_length=200)]
     title: str
     paper: str | None = None
     model: ModelRecipe
@@ -210,17 +213,25 @@ def load_recipe(name_or_path: str | Path, changes: Iterable[str] = ()) -> Recipe
         The recipe, checked.
 
     Raises:
-        ValueError: an unknown recipe, key or value; it names the nearest.
+        ValueError: an unknown recipe, key or value; it names the nearest. A file whose network is a
+            function that you have not named yourself, here or before on this machine.
         FileNotFoundError: there is no such file.
 
     Example:
         >>> load_recipe("vgg16-pruned-a", ["retrain.epochs=2"]).retrain.epochs
         2
     """
-    content = _read_yaml(name_or_path)
-    for change in changes:
+    content, told = _read_yaml(name_or_path), list(changes)
+    for change in told:
         change_setting(content, change)
-    return check_recipe(content, f"recipe {str(name_or_path)!r}")
+    recipe = check_recipe(content, f"recipe {str(name_or_path)!r}")
+    model = recipe.model.name
+    if not is_trusted(model) and not any(change.startswith("model.name=") for change in told):
+        raise ValueError(
+            f"recipe {str(name_or_path)!r} names a function, {model}, and code is not run because "
+            f"a file asks for it; if you trust it, say so once: --set model.name={model}"
+        )
+    return recipe
 
 
 def check_recipe(content: Mapping[str, Any], what: str) -> Recipe:
@@ -264,7 +275,7 @@ def _read_yaml(name_or_path: str | Path, above: tuple[str, ...] = ()) -> dict[st
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
             raise FileNotFoundError(f"there is no recipe file {name}")
-        name, text = Path(name).stem, Path(name).read_text(encoding="utf-8")
+        name, text = Path(name).stem, read_yaml_text(Path(name))
     elif name in (known := recipe_names()):
         text = _shipped()[name].read_text(encoding="utf-8")
     else:
@@ -277,12 +288,49 @@ def _read_yaml(name_or_path: str | Path, above: tuple[str, ...] = ()) -> dict[st
     return {**_merge(base, own), "name": name}
 
 
+def read_yaml_text(path: Path) -> str:
+    """The text of a file of a few settings; ValueError for what can be none."""
+    if path.stat().st_size > LONGEST:
+        raise ValueError(f"{path} is no file of settings: it has more than {LONGEST} bytes")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error}); save it in UTF-8") from error
+
+
+def _load_yaml(what: str, text: str) -> Any:
+    try:
+        _check_size(text)
+        return yaml.load(text, LOADER)
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise ValueError(f"{what} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _check_size(text: str) -> None:
+    """ValueError for a text nested so deep that libyaml dies of it, or grown by its aliases."""
+    sizes: dict[str | None, int] = {}  # of what has an anchor
+    counts, anchors = [0], []
+    for event in yaml.parse(text, LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            counts.append(0)
+            anchors.append(event.anchor)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            sizes[anchors.pop()] = size = counts.pop() + 1
+            counts[-1] += size
+        elif isinstance(event, yaml.AliasEvent):
+            counts[-1] += sizes.get(event.anchor, MOST + 1)  # within itself it has no end
+        elif isinstance(event, yaml.ScalarEvent):
+            counts[-1] += 1
+            sizes[event.anchor] = 1
+        if counts[-1] > MOST or len(counts) > DEEPEST:
+            raise ValueError(
+                f"it is nested more than {DEEPEST} deep, or has more than {MOST} values"
+            )
+
+
 def parse_yaml(what: str, text: str, example: str) -> dict[str, Any]:
     """The keys and values of a YAML text; a ValueError begins with `what`."""
-    try:
-        content = yaml.load(text, LOADER)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{what} is not YAML: {' '.join(str(error).split())}") from error
+    content = _load_yaml(what, text)
     if not isinstance(content, dict):
         raise ValueError(f"{what} must hold keys and values, such as `{example}`")
     return content
@@ -322,10 +370,7 @@ def read_setting(change: str) -> tuple[str, Any]:
         raise ValueError(
             f"a setting is changed by key=value, such as retrain.epochs=2; got {change!r}"
         )
-    try:
-        return path, yaml.load(text, LOADER)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{change!r} is not YAML: {' '.join(str(error).split())}") from error
+    return path, _load_yaml(repr(change), text)
 
 
 def _fields(where: tuple[Any, ...]) -> list[str]:

@@ -7,6 +7,7 @@ has · loading: `load_model` · pruned: pruned files · together: a network and 
 from prunelab.models.cifar import initialise
 from prunelab.models.families import known_preprocessing, model_names
 from prunelab.models.loading import check_start, fill_network, load_model, open_saved
+from prunelab.models.own import is_own, is_trusted
 from prunelab.models.pruned import load_pruned, save_pruned
 from prunelab.models.together import load_data_for, load_model_and_data
 from prunelab.models.weights import Weights, describe_network, find_file, open_weights, save_weights
@@ -18,6 +19,8 @@ __all__ = [
     "fill_network",
     "find_file",
     "initialise",
+    "is_own",
+    "is_trusted",
     "known_preprocessing",
     "load_data_for",
     "load_model",

@@ -48,6 +48,11 @@ def build_trusted(name: str, num_classes: int) -> nn.Module | None:
         return _call(name, _find_function(name), num_classes)
 
 
+def is_trusted(name: str) -> bool:
+    """Whether a network may be built though a file names it: it is no function, or known."""
+    return not is_own(name) or name in _read_trusted()
+
+
 def takes_classes(function: Callable[..., Any]) -> bool:
     """Whether a function can be told how many classes there are."""
     parameters = inspect.signature(function).parameters.values()

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from prunelab.experiments.recipe import parse_yaml, read_setting
+from prunelab.experiments.recipe import parse_yaml, read_setting, read_yaml_text
 from prunelab.utils.checks import CONFIG, Number, Seed, did_you_mean, explain
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -192,7 +192,7 @@ def load_sweep(name_or_path: str | Path, changes: Iterable[str] = ()) -> Sweep:
             f"{', '.join(sweep_names())}, or a .yaml file"
         )
     what = f"sweep {name!r}"
-    content = parse_yaml(what, path.read_text(encoding="utf-8"), "recipes: digits-quick")
+    content = parse_yaml(what, read_yaml_text(path), "recipes: digits-quick")
     if "recipe" in content and "recipes" not in content:
         content["recipes"] = content.pop("recipe")
     if isinstance(settings := content.get("set") or {}, dict) and (told := list(changes)):

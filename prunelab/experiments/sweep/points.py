@@ -16,6 +16,7 @@ from prunelab.experiments.notebooks import NotebookReplay
 from prunelab.experiments.recipe import Recipe, dump_recipe, load_recipe
 from prunelab.experiments.run_folder import Finished, sign_data
 from prunelab.experiments.sweep.definition import Sweep
+from prunelab.models import is_own
 from prunelab.utils.tensors import hash_text, write_whole
 
 RECIPES = "recipes"  # the folder of a sweep with those recipes that are the user's own
@@ -94,12 +95,15 @@ def make_points(sweep: Sweep, runs: Path) -> list[Point]:
     points, loaded = [], {}
     varied = [settings for settings, _ in sweep.combinations()]
     sign = lru_cache(sign_data)  # of a folder of many files it takes a second
-    for recipe, file in _keep_recipes(sweep.recipes, runs).items():
+    told = [say_setting(*item) for item in sweep.settings.items() if item[0] == "model.name"]
+    for recipe, file in _keep_recipes(sweep.recipes, runs, told).items():
         for settings, changes in sweep.combinations():
             name = _name(recipe, settings, varied)
             said = tuple(say_setting(key, value) for key, value in changes.items())
             said = (*said, say_setting("name", name))
             own = load_recipe(file if file == recipe else runs / file, said)
+            if is_own(own.model.name):  # workers elsewhere may not know it yet
+                said = (*said, say_setting("model.name", own.model.name))
             source = check_source(sweep.data or own.data.source)
             for seed in sweep.seeds:
                 point = Point(
@@ -121,8 +125,11 @@ def make_points(sweep: Sweep, runs: Path) -> list[Point]:
     return _share_baselines(points, loaded)
 
 
-def _keep_recipes(recipes: Iterable[str], runs: Path) -> dict[str, str]:
-    """{name: itself, or a file in the sweep's folder, where the user's own recipes are kept}."""
+def _keep_recipes(recipes: Iterable[str], runs: Path, told: Iterable[str]) -> dict[str, str]:
+    """{name: itself, or a file in the sweep's folder, where the user's own recipes are kept}.
+
+    told: names of functions of the user's, as changes.
+    """
     found = {}
     for given in recipes:
         own = given.endswith((".yaml", ".yml"))
@@ -132,7 +139,7 @@ def _keep_recipes(recipes: Iterable[str], runs: Path) -> dict[str, str]:
         if not own:
             found[name] = name
             continue
-        content = dump_recipe(load_recipe(given))
+        content = dump_recipe(load_recipe(given, told))
         source = content["data"]["source"]
         weights = content["model"]["weights"]
         content["data"]["source"] = check_source(source)

@@ -28,7 +28,8 @@ class Trace(fx.GraphModule):
     plainly_read: set[tuple[str, str]]
 
     def recompile(self) -> Any:
-        """No code is made: it is read node by node, and layers may have names that code cannot."""
+        """Its code is text that says what a forward does, and never runs: any name may be in it."""
+        self._code = self._graph.python_code("self").src
 
 
 class WhollyUnfollowed(Unfollowed):
