@@ -5,8 +5,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab replay test nbval fuzz kills coverage bench gpu-bench docs lint format notebooks lock clean
+.PHONY: help setup lab replay test nbval fuzz faults coverage bench gpu-bench docs lint format notebooks lock matrix audit clean
 N ?= 10000
+MATRIX ?= outside.py pruning training models export
+PYTHONS ?= 3.11 3.12 3.13
+TORCHES ?= torch==2.11.* torch
 STRICT := notebooks/02_*|notebooks/04_*
 
 help: ## list the targets
@@ -47,8 +50,8 @@ nbval: $(READY) ## run every notebook, two at a time, and compare what carries t
 fuzz: $(READY) ## prune N=10000 random networks and hold each against the oracle
 	PRUNELAB_FUZZ=$(N) $(BIN)/python -m pytest -p no:nbval tests/graph/test_fuzz.py
 
-kills: $(READY) ## kill a run 20 times at random moments, and hold what it ends in against one that was left alone
-	PRUNELAB_KILLS=20 $(BIN)/python -m pytest -p no:nbval -s tests/experiments/test_killed.py
+faults: $(READY) ## stop, kill, fill, damage whatever can be, 20 times each; the same must come out; writes data/faults.md
+	PRUNELAB_FAULTS=20 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:nbval tests/faults
 
 coverage: $(READY) ## prune every network of torchvision (LIBRARIES="timm …": of those that are installed), check it, write data/coverage.csv
 	$(BIN)/python tests/graph/$(if $(LIBRARIES),libraries.py $(LIBRARIES),coverage.py)
@@ -81,6 +84,21 @@ notebooks: $(READY) ## run every notebook again and store its outputs, cleaned
 lock: $(READY) ## pin the environment anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev -o binder/requirements.txt --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate --universal --python-version 3.11 --upgrade --quiet
+
+matrix: $(READY) ## the wheel in new environments, far from the clone, for PYTHONS="3.11 3.12 3.13" TORCHES="torch==2.11.* torch"
+	rm -rf build/matrix
+	$(BIN)/python -m hatchling build --target wheel --directory build/matrix
+	@set -ef; for python in $(PYTHONS); do for torch in $(TORCHES); do \
+	  echo "== Python $$python, $$torch"; \
+	  $(BIN)/uv venv --quiet --clear --python $$python build/matrix/venv; \
+	  $(BIN)/uv pip install --quiet --python build/matrix/venv/bin/python $$torch \
+	    "prunelab[dev] @ file://$$(set +f; echo $(CURDIR)/build/matrix/*.whl)"; \
+	  (cd build/matrix && OMP_NUM_THREADS=1 venv/bin/pytest -q -p no:nbval $(addprefix ../../tests/,$(MATRIX))); \
+	done; done
+
+audit: $(READY) ## known holes of what is pinned (asks PyPI), and the licences of it in docs/dependencies.md
+	$(BIN)/python tests/licences.py
+	$(BIN)/uvx pip-audit --strict --disable-pip --require-hashes -r binder/requirements.txt
 
 clean: ## remove the environment and the caches, never your runs
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

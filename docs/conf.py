@@ -28,6 +28,7 @@ root_doc = "README"
 include_patterns = [
     "README.md",
     "CONTRIBUTING.md",
+    "SECURITY.md",
     "CHANGELOG.md",
     "docs/*.md",
     "data/*.md",
@@ -60,8 +61,8 @@ CONTENTS = """
 ```
 """
 GUIDES = ["into_use", "recipes", "sweeps", "networks", "measuring", "speed", "lab"]
-REFERENCE = ["docs/api", "CONTRIBUTING", "CHANGELOG", "data/README", "data/coverage"]
-REFERENCE += ["data/libraries", "docs/operators"]
+REFERENCE = ["docs/api", "CONTRIBUTING", "SECURITY", "CHANGELOG", "data/README", "data/coverage"]
+REFERENCE += ["data/libraries", "docs/operators", "docs/dependencies"]
 
 
 def add_contents(app: Sphinx, page: str, source: list[str]) -> None:

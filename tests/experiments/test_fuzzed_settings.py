@@ -54,7 +54,7 @@ def test_files_that_nobody_means(tmp_path, load, text, sentence):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (HEAD + "1: 2", "unknown key '1'"),
+        (HEAD + "1: 2", "'1': Keys should be strings, got 1"),
         (HEAD + "extends: [a, b]", "unknown recipe"),
         (HEAD + "model: null", "'model'"),
         (HEAD + "sensitivity: 3", "'sensitivity' must be a valid tuple"),
