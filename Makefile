@@ -47,8 +47,8 @@ nbval: $(READY) ## run every notebook, two at a time, and compare what carries t
 	for path in notebooks/replay.ipynb $(filter-out notebooks/replay.ipynb,$(sort $(wildcard notebooks/*.ipynb notebooks/still/*.ipynb))); do case $$path in $(STRICT)) echo "--nbval $$path";; *) echo "--nbval-lax $$path";; esac; done \
 	  | xargs -P 2 -L 1 $(BIN)/python -m pytest -q --nbval-current-env
 
-fuzz: $(READY) ## prune N=10000 random networks and hold each against the oracle
-	PRUNELAB_FUZZ=$(N) $(BIN)/python -m pytest -p no:nbval tests/graph/test_fuzz.py
+fuzz: $(READY) ## prune N=10000 random networks and hold each against the oracle; N random files of each kind
+	PRUNELAB_FUZZ=$(N) $(BIN)/python -m pytest -p no:nbval tests/graph/test_fuzz.py tests/*/test_fuzzed*.py
 
 faults: $(READY) ## stop, kill, fill, damage whatever can be, 20 times each; the same must come out; writes data/faults.md
 	PRUNELAB_FAULTS=20 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:nbval tests/faults

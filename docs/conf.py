@@ -62,7 +62,7 @@ CONTENTS = """
 """
 GUIDES = ["into_use", "recipes", "sweeps", "networks", "measuring", "speed", "lab"]
 REFERENCE = ["docs/api", "CONTRIBUTING", "SECURITY", "CHANGELOG", "data/README", "data/coverage"]
-REFERENCE += ["data/libraries", "docs/operators", "docs/dependencies"]
+REFERENCE += ["data/libraries", "data/faults", "docs/operators", "docs/dependencies"]
 
 
 def add_contents(app: Sphinx, page: str, source: list[str]) -> None:

@@ -86,7 +86,7 @@ if TYPE_CHECKING:
     from prunelab.utils.seals import read_table, write_table
     from prunelab.utils.tensors import hash_tensors
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 
 # each name's home, imported when the name is first used: `import prunelab` costs nothing
 _NAMES = {

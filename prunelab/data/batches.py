@@ -72,7 +72,7 @@ class Split:
         Example:
             >>> images, labels = next(data.val.batches(8))
         """
-        _check_batches(self, batch_size)
+        check_whole("batch_size", batch_size)
         n, device = len(self), self.labels.device
         share = processes.shard if shared else _all
         generator = torch.Generator().manual_seed(seed or 0)
@@ -126,7 +126,7 @@ class FileSplit:
         skip: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """As `Split.batches`; `augment` crops 8 – 100 % of an image, mirrored half the time."""
-        _check_batches(self, batch_size)
+        check_whole("batch_size", batch_size)
         n, size = len(self), self.image_size
         share = processes.shard if shared else _all
         generator = torch.Generator().manual_seed(seed or 0)
@@ -151,12 +151,6 @@ class FileSplit:
             images = images.to(self.device, non_blocking=True)
             labels = labels.to(self.device, non_blocking=True)
             yield normalize(images, self.normalization), labels
-
-
-def _check_batches(split: Split | FileSplit, batch_size: int) -> None:
-    check_whole("batch_size", batch_size)
-    if not len(split):
-        raise ValueError("the split is empty: there are no images to draw batches of")
 
 
 def _all(items: Any) -> Any:

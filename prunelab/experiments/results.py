@@ -48,11 +48,21 @@ def read_rows(*paths: str | Path) -> pd.DataFrame:
     files: list[Path] = []
     for path in map(Path, paths or (find_shipped(PUBLISHED),)):
         files += sorted(path.glob("*/rows.csv")) if path.is_dir() else [path] * path.exists()
-    frames = [read_table(file) for file in files]
+    frames = [_read_results(file) for file in files]
     if not frames:
         return pd.DataFrame(columns=[*KEY, "weights", "test_accuracy", "flops", "params", EVIDENCE])
     together = pd.concat(frames, ignore_index=True).drop_duplicates(KEY, keep="last")
     return together.reset_index(drop=True)
+
+
+def _read_results(file: Path) -> pd.DataFrame:
+    frame = read_table(file)
+    if lacking := [name for name in KEY if name not in frame]:
+        raise ValueError(
+            f"{file} is no table of results, or was changed: it has no column "
+            f"{', '.join(lacking)}; move it away, or name another"
+        )
+    return frame
 
 
 def sort_rows(rows: pd.DataFrame) -> pd.DataFrame:

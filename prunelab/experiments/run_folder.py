@@ -7,7 +7,7 @@ from prunelab.data import DataSplits
 from prunelab.experiments.recipe import Recipe, check_recipe, dump_recipe
 from prunelab.experiments.results import read_rows, sort_rows, summarise
 from prunelab.utils import processes
-from prunelab.utils.seals import read_note, write_note
+from prunelab.utils.seals import CHANGED, EVIDENCE, read_note, write_note
 from prunelab.utils.tensors import hash_text
 
 FILES = {
@@ -107,12 +107,13 @@ class Finished:
         }
 
     def is_so(self) -> bool:
-        """Whether it was, and its rows are there."""
-        path = self.folder / "finished.json"
-        if not path.exists() or not (self.folder / "rows.csv").exists():
+        """Whether it was, and its rows are there as they were measured."""
+        path, rows = self.folder / "finished.json", self.folder / "rows.csv"
+        if not path.exists() or not rows.exists():
             return False
         try:
-            return read_note(path) == self._about
+            changed = (read_rows(rows)[EVIDENCE] == CHANGED).any()
+            return read_note(path) == self._about and not changed
         except ValueError:  # torn or changed: the run looks at all its files again
             return False
 

@@ -1,7 +1,8 @@
 import pandas as pd
+import pytest
 
-from prunelab import compare_with_paper, read_log, read_paper, read_rows
-from prunelab.experiments import gather_rows
+from prunelab import compare_with_paper, load_recipe, read_log, read_paper, read_rows
+from prunelab.experiments import Finished, gather_rows
 from prunelab.experiments.log import find_unlogged
 
 SAME = {"recipe": "vgg16-pruned-a", "paper": "vgg16-pruned-a", "dataset": "CIFAR-10 (JPEG)"}
@@ -52,3 +53,17 @@ def test_a_log_from_before_steps_were_counted(tmp_path):
     history = pd.DataFrame({"epoch": [1, 2, 3]})
     assert [row["epoch"] for row in find_unlogged(tmp_path, "baseline", 0, history)] == [2]
     assert len(find_unlogged(tmp_path, "retrained", 1, history)) == 3
+
+
+def test_a_finished_run_whose_rows_were_changed_is_not_finished(tmp_path):
+    run = Finished(tmp_path, load_recipe("digits-quick"), 0, "digits", "")
+    gather_rows(read_rows()[:2], tmp_path / "rows.csv")
+    assert not run.is_so()
+    run.note()
+    assert run.is_so()
+    path = tmp_path / "rows.csv"
+    path.write_text(path.read_text().replace("0.99", "0.98", 1))
+    with pytest.warns(UserWarning, match="changed after it was written"):
+        assert not run.is_so()
+    path.write_text("x")
+    assert not run.is_so()

@@ -5,6 +5,7 @@ import shutil
 import warnings
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from prunelab import load_model, load_pruned, load_recipe, read_log, read_rows
@@ -80,11 +81,12 @@ def test_a_damaged_file(name, run, recipe, few_digits, tmp_path, times, tally, c
                 assert str(path) in str(error)  # noqa: PT017
                 path.unlink()  # as the sentence says
                 found = replay_all(recipe, few_digits, out)
-            assert found[SAME].equals(rows[SAME]), name
+            pd.testing.assert_frame_equal(found[SAME], rows[SAME], check_dtype=False)
             assert len(read_log(path.parent)) == len(read_log(whole / "digits-quick-0"))
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # all is mended
-            assert read_rows(out)[SAME].equals(read_rows(whole)[SAME])
+            again = read_rows(out)[SAME], read_rows(whole)[SAME]
+            pd.testing.assert_frame_equal(*again, check_dtype=False)
         tally(f"Bytes {way} in {name}", True)
         shutil.rmtree(out)
 

@@ -75,8 +75,7 @@ def pairs(labels: list[int]) -> TensorDataset:
 
 @pytest.mark.parametrize("empty", [split_of([]), no_files()], ids=["small", "large"])
 def test_an_empty_split(empty):
-    with pytest.raises(ValueError, match="the split is empty"):
-        list(empty.batches(4))
+    assert sum(len(labels) for _, labels in empty.batches(4)) == 0
     full = split_of([0, 1])
     with pytest.raises(ValueError, match="val is empty; it must hold images"):
         DataSplits("mine", full, empty, full, ("a", "b"), "")
