@@ -84,8 +84,10 @@ def check_replay(killed: Path, whole: Path) -> None:
 
 
 def check_sensitivity(killed: Path, whole: Path) -> None:
-    frames = [read(out / "sensitivity.csv") for out in (killed, whole)]
-    pd.testing.assert_frame_equal(*frames, check_exact=True)
+    one, other = (read(out / "sensitivity.csv") for out in (killed, whole))
+    # the last bit of a loss depends on which networks see a batch together
+    pd.testing.assert_series_equal(one.pop("loss"), other.pop("loss"), rtol=1e-6)
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 
 def check_lab(killed: Path, whole: Path) -> None:

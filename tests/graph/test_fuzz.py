@@ -1,6 +1,6 @@
 """Random networks, random plans, twice in a row: removed equals silenced, and cost and files agree.
 
-300 networks by default; `make fuzz N=10000` draws more. What it found is in test_operators.py, by
+150 networks by default; `make fuzz N=10000` draws more. What it found is in test_operators.py, by
 name.
 """
 
@@ -36,7 +36,7 @@ X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=to
 
 
 @settings(
-    max_examples=int(os.environ.get("PRUNELAB_FUZZ", "300")),
+    max_examples=int(os.environ.get("PRUNELAB_FUZZ", "150")),
     deadline=None,
     derandomize="PRUNELAB_FUZZ" not in os.environ,
     suppress_health_check=list(HealthCheck),

@@ -1,8 +1,6 @@
 import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
@@ -141,31 +139,6 @@ def test_stopped_and_resumed(model, digits, tmp_path):
     assert steps[0] == len(steps) == 9
     del how["store"]
     assert (measure_sensitivity(model, digits, **how)["correct"] == resumed["correct"]).all()
-
-
-KILLED = """
-import sys
-from prunelab import find_weights, load_data, load_model, measure_sensitivity
-model = load_model("resnet20", weights=find_weights("resnet20-digits"))
-measure_sensitivity(model, load_data("digits", device="cpu"), store=sys.argv[1], batch_size=16)
-"""
-
-
-def test_killed_and_started_again(model, digits, tmp_path):
-    path = tmp_path / "counts.jsonl"
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(path)])
-    while process.poll() is None and (not path.exists() or path.read_text().count("\n") < 20):
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    kept = path.read_text().count("\n")
-    steps = []
-    how = dict(store=path, batch_size=16, on_progress=note_in(steps))
-    resumed = measure_sensitivity(model, digits, **how)
-    whole = 9 * (1 + 9 * 9)
-    assert kept >= 20
-    assert steps[0] == whole - kept
-    assert (measure_sensitivity(model, digits)["correct"] == resumed["correct"]).all()
 
 
 MEMORY = r"""
