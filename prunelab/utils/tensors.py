@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import tempfile
 import zipfile
 from collections import OrderedDict
@@ -98,8 +99,11 @@ def write_whole(path: str | Path, content: bytes | str | Callable[[str], None]) 
     path = Path(path)
     if processes.rank():  # the first process of several writes for all
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise OSError(error.errno, f"{path} cannot be written ({error.strerror})") from error
     os.close(handle)
     try:
         if callable(content):
@@ -111,13 +115,19 @@ def write_whole(path: str | Path, content: bytes | str | Callable[[str], None]) 
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        number = getattr(error, "errno", None) or errno.EIO
+        number = getattr(error, "errno", None) or _find_number(str(error))
         raise OSError(
             number, f"{path} was not written ({error}); what was there before is untouched"
         ) from error
     finally:
         Path(temporary).unlink(missing_ok=True)
     return path
+
+
+def _find_number(text: str) -> int:
+    """Of an error that safetensors tells by its text alone."""
+    found = re.search(r"os error (\d+)", text)
+    return int(found[1]) if found else errno.EIO
 
 
 def _umask() -> int:

@@ -1,5 +1,6 @@
 """Recipes that begin with weights: fine-tuning, a budget in place of ratios, what is compared."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -34,6 +35,7 @@ def test_the_baseline_is_trained_on_from_weights(few_digits, tmp_path):
     assert list(rows.index) == ["baseline", "pruned", "retrained", "continued"]
     assert list(rows["epochs"]) == [1, 0, 1, 1]
     assert set(rows["start"]) == {OURS.name}
+    assert set(rows["start_sha256"]) == {hashlib.sha256(OURS.read_bytes()).hexdigest()}
     assert rows.loc["continued", "flops"] == rows.loc["baseline", "flops"]
     assert rows.loc["continued", "flops_removed"] == 0
     weights = rows["weights"]

@@ -9,6 +9,7 @@ from small import tiny_network
 
 from prunelab import TrainSettings, train
 from prunelab.utils.stopping import Terminated, noting_stops
+from prunelab.utils.tensors import read_tensors, write_tensors
 
 SETTINGS = TrainSettings(epochs=2, lr=0.02, batch_size=64, milestones=())
 
@@ -72,3 +73,23 @@ def test_what_was_ignored_still_is():
         assert stops.asked is None
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("lie", ["momentum.x", "momentum.99", "part.loss"])
+def test_a_checkpoint_that_lies_with_a_digest_of_its_own(few_digits, tmp_path, lie):
+    path = tmp_path / "t.safetensors"
+
+    def stop(done, total):
+        if done > 300:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_network(), few_digits, SETTINGS, checkpoint=path, on_batch=stop)
+    tensors, header = read_tensors(path)
+    if lie in tensors:
+        del tensors[lie]
+    else:
+        tensors[lie] = torch.zeros(3)
+    write_tensors(path, tensors, header)
+    with pytest.raises(ValueError, match=r"is no whole training \(.*\): move it away"):
+        train(tiny_network(), few_digits, SETTINGS, checkpoint=path)
