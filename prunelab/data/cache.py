@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,10 +41,13 @@ def decode_cached(
             digest.update(hashlib.blake2b(Path(file).read_bytes()).digest())
     key = digest.hexdigest()
     cache = cache_dir / f"{key}-{DECODER}.safetensors"
-    if not cache.exists():
-        files = [file for part in parts for file in part.files]
-        write_tensors(cache, {"images": _decode(files, size)}, {"decoder": DECODER})
-    images = read_tensors(cache)[0]["images"]
+    try:
+        images = read_tensors(cache)[0]["images"]
+    except (FileNotFoundError, ValueError) as error:
+        if isinstance(error, ValueError):
+            warnings.warn(f"{error}: the images are decoded again", stacklevel=4)
+        images = _decode([file for part in parts for file in part.files], size)
+        write_tensors(cache, {"images": images}, {"decoder": DECODER})
     pieces = images.split([len(part.files) for part in parts])
     names = listing.parts.items()
     return {n: (own, part.labels) for (n, part), own in zip(names, pieces, strict=True)}, key

@@ -1,5 +1,6 @@
 import os
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -60,6 +61,21 @@ def test_folder_is_decoded_once_and_keyed_by_content(folder, monkeypatch):
     Image.new("RGB", (32, 32), "red").save(folder / "train" / "cats" / "0.png")
     changed = load_data(folder, device="cpu")
     assert changed.fingerprint != first.fingerprint
+
+
+def test_a_damaged_cache_is_said_and_made_again(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("prunelab.data.datasets.data_dir", lambda: tmp_path)
+    first = load_data(folder, device="cpu")
+    (cache,) = (tmp_path / "cache").iterdir()
+    whole = cache.read_bytes()
+    for damaged in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[:100], b""):
+        cache.write_bytes(damaged)
+        with pytest.warns(UserWarning, match="the images are decoded again"):
+            again = load_data(folder, device="cpu")
+        assert torch.equal(again.train.images, first.train.images)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # it is whole again
+            load_data(folder, device="cpu")
 
 
 def test_a_cache_of_another_decoder_is_not_read(folder, monkeypatch):

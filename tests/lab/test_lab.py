@@ -1,5 +1,6 @@
 """The lab without a browser: its state, its knobs, its views, its threads, and what it keeps."""
 
+import json
 import re
 import threading
 import time
@@ -775,6 +776,18 @@ def test_a_spoilt_list_of_plans_is_said_and_kept(few_digits, content):
     assert (path.parent / "plans.spoilt.json").read_bytes() == before
     assert lab.tray.trouble == ""
     assert [pin.name for pin in Lab(network.model, few_digits, images=0).tray.pins] == ["plan 1"]
+
+
+def test_pins_whose_numbers_were_changed_are_not_taken(few_digits):
+    lab = Lab(load_model("resnet20"), few_digits, ratios={"stage1": 0.5}, images=0)
+    lab.head.pin.click()
+    path = lab.tray.path
+    old = json.dumps(json.loads(path.read_text())["pins"])
+    path.write_text(path.read_text().replace('"stage1": 0.5', '"stage1": 0.6'))
+    assert "or was changed" in Lab(lab.state.network.model, few_digits, images=0).tray.trouble
+    path.write_text(old)  # of a version without checksums
+    (pin,) = Lab(lab.state.network.model, few_digits, images=0).tray.pins
+    assert pin.wish.ratios == {"stage1": 0.5}
 
 
 def test_long_work_says_how_far_it_is():

@@ -15,7 +15,7 @@ from prunelab.lab.state.retraining import Training, find_checkpoint, retrain
 from prunelab.pruning import PruningPlan, total_cost
 from prunelab.training import TrainSettings
 from prunelab.utils.intervals import wilson
-from prunelab.utils.tensors import write_whole
+from prunelab.utils.seals import read_note, write_note
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,17 @@ class Tray(traitlets.HasTraits):
         self.pins, self.trouble = (), ""
         if self.path.exists():
             try:
-                self.pins = PINS.validate_json(self.path.read_bytes())
+                self.pins = self._read()
             except ValueError:
                 self.trouble = (
-                    f"{self.path} holds no list of plans; when one is pinned, it is kept as "
-                    f"{self._spoilt.name}"
+                    f"{self.path} holds no list of plans, or was changed; when one is pinned, it "
+                    f"is kept as {self._spoilt.name}"
                 )
+
+    def _read(self) -> tuple[Pin, ...]:
+        if (content := self.path.read_bytes()).startswith(b"["):  # of a version without checksums
+            return PINS.validate_json(content)
+        return PINS.validate_json(json.dumps(read_note(self.path).get("pins")))
 
     @property
     def _spoilt(self) -> Path:
@@ -93,7 +98,7 @@ class Tray(traitlets.HasTraits):
             pins = change(self.pins)
             if self.trouble:
                 self.path.replace(self._spoilt)
-            write_whole(self.path, PINS.dump_json(pins, indent=1))
+            write_note(self.path, {"pins": PINS.dump_python(pins, mode="json")})
             self.pins, self.trouble = pins, ""
 
     def pin(
