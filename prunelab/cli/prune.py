@@ -84,5 +84,8 @@ def prune(
             f"one by {again}"
         )
     write_whole(path, text)
-    replay.run(str(path), device=device, seed=seed, out=str(runs), to=to, wait=wait)
+    how: dict[str, Any] = {"device": device, "seed": seed, "out": str(runs), "to": to}
+    # a function of the user's, who names it here and not the file alone
+    own = [f"model.name={content['model']['name']}"] if ":" in content["model"]["name"] else []
+    replay.run(str(path), wait=wait, changes=own, **how)
     print(f"The recipe is {path}; {again} does the same")

@@ -21,7 +21,7 @@ def report(
     from prunelab.experiments import compare_with_paper, gather_rows, read_rows
 
     runs, kept = Path(out or runs_dir()), data_dir() / "results" / "replays.csv"
-    rows = read_rows(find_shipped("data/results/replays.csv"), runs)
+    rows = read_rows(kept if kept.exists() else find_shipped("data/results/replays.csv"), runs)
     if rows.empty:
         raise FileNotFoundError(
             f"no results yet in {runs} or {kept}; prunelab replay digits-quick makes the first"

@@ -1,10 +1,12 @@
 """Measured rows, gathered in one CSV and set beside the paper's tables."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from prunelab.utils import processes
 from prunelab.utils.ownership import owning
 from prunelab.utils.paths import find_shipped
 from prunelab.utils.seals import CHANGED, EVIDENCE, MEASURED, read_table, write_table
@@ -18,7 +20,8 @@ KEY = ["recipe", "kind", "dataset", "seed", "device"]
 def gather_rows(rows: pd.DataFrame, path: str | Path) -> pd.DataFrame:
     """Add rows to a CSV, in place of those of the same recipe, kind, data set, seed and device."""
     path = Path(path)
-    with owning(path.parent, wait=True):  # others may gather there, too
+    # others may gather there, too; under torchrun, the first process writes
+    with nullcontext() if processes.rank() else owning(path.parent, wait=True):
         new = rows if EVIDENCE in rows else rows.assign(**{EVIDENCE: MEASURED})
         frames = [read_rows(path), new] if path.exists() else [new]
         together = pd.concat(frames, ignore_index=True)

@@ -46,7 +46,8 @@ def report_rows(
     known = set(zip(whole["kind"], whole["weights"], strict=True))
     if not set(hashes.items()) <= known or len(whole) < len(before):
         trainings.own()
-        write_table(path, whole)
+        if len(whole) < len(before):
+            write_table(path, whole)
         gather_rows(_measure_networks(models, hashes, recipe, graph, trainings), path)
     rows = processes.broadcast(lambda: read_rows(path))
     rows = rows[rows["kind"].isin(models)]

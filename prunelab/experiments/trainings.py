@@ -17,6 +17,7 @@ from prunelab.models import save_pruned
 from prunelab.pruning import PruningPlan
 from prunelab.training import TrainSettings, count_epochs, make_optimizer, train
 from prunelab.utils import processes
+from prunelab.utils.checks import SEEDS
 from prunelab.utils.ownership import own, owning
 from prunelab.utils.seals import append_line, write_table
 
@@ -75,7 +76,7 @@ class Trainings:
             if not processes.rank():
                 append_line(self.folder / "log.jsonl", {"kind": kind, "step": step, **row})
 
-        settings = replace(settings, seed=self.seed + SEED_STEP * step)
+        settings = replace(settings, seed=(self.seed + SEED_STEP * step) % SEEDS)
         model.to(self.device)
         optimizer = optimizer or make_optimizer(model, settings)
         history = train(

@@ -49,8 +49,16 @@ def build_trusted(name: str, num_classes: int) -> nn.Module | None:
 
 
 def is_trusted(name: str) -> bool:
-    """Whether a network may be built though a file names it: it is no function, or known."""
-    return not is_own(name) or name in _read_trusted()
+    """Whether a network may be built though a file names it: it is no function, or known.
+
+    Known is the one that would be imported: a file of that name where the command runs is another.
+    """
+    if not is_own(name):
+        return True
+    folders, here = _read_trusted().get(name, []), Path.cwd()
+    top = name.partition(":")[0].partition(".")[0]
+    is_here = (here / top).exists() or (here / f"{top}.py").exists()
+    return str(here) in folders if is_here else bool(folders)
 
 
 def takes_classes(function: Callable[..., Any]) -> bool:

@@ -123,7 +123,8 @@ def _take_dtypes(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Make a model's tensors, in place, of the kinds of numbers of those that it will hold."""
     kinds = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     if len(kinds) == 1:  # that of the whole model, and so of buffers that are not saved
-        model.to(kinds.pop())
+        kind = kinds.pop()
+        model._apply(lambda tensor: tensor.to(kind) if tensor.is_floating_point() else tensor)
     own = dict(model.named_parameters()) | dict(model.named_buffers())
     for name in own.keys() & tensors.keys():
         own[name].data = own[name].data.to(tensors[name].dtype)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 from torch import Tensor, nn
 
 from prunelab.data import find_normalization
@@ -57,23 +57,21 @@ class Architecture(Claims):
 
 
 class Info(Claims):
-    """Of what else it says, that which is looked at."""
+    """Of what else it says, that which is computed with."""
 
     normalization: Any = None
-    classes: list[Any] | None = None
-    image_size: Size | None = None
 
     @field_validator("normalization")
     @classmethod
     def _is_known(cls, given: Any) -> Any:
         return given and find_normalization(given)
 
-    @field_validator("classes")
-    @classmethod
-    def _are_names(cls, given: list[Any] | None) -> list[Any] | None:
-        if odd := [name for name in given or [] if not isinstance(name, str)]:  # not of UTF-8 alone
-            raise ValueError(f"classes must be names, got {reprlib.repr(odd[0])}")
-        return given
+
+# of what else it says, that which is looked at where it is such: others may mean another thing
+NOTES: dict[str, TypeAdapter[Any]] = {
+    "classes": TypeAdapter(list[str]),
+    "image_size": TypeAdapter(Size),
+}
 
 
 @dataclass(frozen=True)
@@ -167,8 +165,19 @@ def read_weights(path: Path, known: Preprocessing = UNKNOWN) -> Weights:
         tensors = _take_trained(path, tensors, header)
         info.setdefault("normalization", header["training"].get("normalization"))
     check_claims(Info, info, f"{path} lies of its images")
+    _forget_odd_notes(path, info)
     about = read_architecture(path, tensors, header)
     return Weights(str(path), lambda: tensors, plan, about, info, known)
+
+
+def _forget_odd_notes(path: Path, info: dict[str, Any]) -> None:
+    """Leave out, with a warning, notes of the images that are not what is looked at."""
+    for name in NOTES.keys() & info.keys():
+        try:
+            NOTES[name].validate_python(info[name], strict=True)
+        except ValidationError:
+            odd = reprlib.repr(info.pop(name))
+            warnings.warn(f"{path} notes {name} {odd}, which is not looked at", stacklevel=4)
 
 
 def read_plan(path: str | Path, plan: Mapping[str, Any]) -> PruningPlan:

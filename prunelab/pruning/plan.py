@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from pydantic import ConfigDict, FailFast, Field
 from torch import Tensor
@@ -63,6 +64,8 @@ class PruningPlan:
     input_dtypes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        for name in ("keep", "widths", "input_shapes"):
+            object.__setattr__(self, name, _make_plain(getattr(self, name)))
         check_claims(PlanClaims, self.__getstate__(), "this is not a pruning plan")
         if self.keep.keys() != self.widths.keys():
             raise ValueError("this is not a pruning plan: keep and widths name different layers")
@@ -118,6 +121,15 @@ class PruningPlan:
             raise ValueError(f"this is not a pruning plan: {error}") from error
         check_claims(PlanClaims, found, "this is not a pruning plan")
         return cls(**found)
+
+
+def _make_plain(value: Any) -> Any:
+    """Tuples as lists, and numpy's whole numbers as Python's: of a plan made by hand."""
+    if isinstance(value, Mapping):
+        return {name: _make_plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | range | np.ndarray):
+        return [_make_plain(each) for each in value]
+    return int(value) if isinstance(value, np.integer) else value
 
 
 def check_widths(expected: Mapping[str, int], found: Mapping[str, int], model: str) -> None:

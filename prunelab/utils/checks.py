@@ -8,6 +8,7 @@ from dataclasses import fields
 from numbers import Integral
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
+import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
@@ -46,6 +47,7 @@ def _refuse(kind: type, what: str) -> BeforeValidator:
     """Of values that pydantic would turn into others: '3' into 3, True into 1, 'no' into False."""
 
     def check(given: Any) -> Any:
+        given = bool(given) if isinstance(given, np.bool_) else given
         if isinstance(given, bool) != (kind is bool) or not isinstance(given, kind):
             raise ValueError(f"must be {what}")
         return given

@@ -57,7 +57,7 @@ class Owner:
         try:
             if self.host == socket.gethostname():
                 return psutil.Process(self.pid).create_time() != self.began
-            return abs(_now(path.parent) - path.stat().st_mtime) > DEAD
+            return _now(path.parent) - path.stat().st_mtime > DEAD
         except (psutil.Error, FileNotFoundError):
             return True
 
@@ -114,7 +114,7 @@ def _take(folder: Path, wait: bool) -> bool:
     path, said = folder / NAME, False
     while not _create(path):
         owner = _read(path)
-        if owner is None or (owner.is_dead(path) and not _shows_life(owner, path)):
+        if owner is None or _is_gone(owner, path):
             _remove(path, owner)
             continue
         if owner.is_above():
@@ -129,15 +129,18 @@ def _take(folder: Path, wait: bool) -> bool:
     return True
 
 
-def _shows_life(owner: Owner, path: Path) -> bool:
-    """Whether an owner elsewhere that looks dead touches its file: a clock may have jumped."""
+def _is_gone(owner: Owner, path: Path) -> bool:
+    """Whether an owner has ended; one elsewhere, by a second look: a clock may have jumped."""
     if owner.host == socket.gethostname():
-        return False
-    with suppress(FileNotFoundError):
+        return owner.is_dead(path)
+    try:
         before = path.stat().st_mtime_ns
+        if abs(_now(path.parent) - before / 1e9) <= DEAD:
+            return False
         time.sleep(2 * TOUCH)
-        return path.stat().st_mtime_ns != before
-    return False
+        return path.stat().st_mtime_ns == before
+    except FileNotFoundError:
+        return True
 
 
 def _create(path: Path) -> bool:

@@ -4,6 +4,7 @@ A JSON line and a JSON file end in a key `check`, a CSV in a column of that name
 versions have none.
 """
 
+import csv
 import errno
 import io
 import json
@@ -33,20 +34,18 @@ def seal_line(record: Mapping[str, Any]) -> str:
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Add a line to a file, on disk when this returns; several processes may, each a whole one.
+    """Add a line to a file, written when this returns; several processes may, each a whole one.
 
     A line that a kill tore is left as it is.
     """
     try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        try:
-            size = os.fstat(file).st_size
-            torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
+        with open(path, "ab+", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - 1, 0))
+            torn = size > 0 and file.read(1) != b"\n"
             line = b"\n" * torn + seal_line(record).encode() + b"\n"
-            if os.write(file, line) != len(line):
+            if file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        finally:
-            os.close(file)
     except OSError as error:
         raise OSError(
             error.errno,
@@ -56,7 +55,7 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
 
 def open_line(line: str) -> dict[str, Any] | None:
     """The record of a line; None for one that is not whole. ValueError where it was changed."""
-    sealed = _SEALED.fullmatch(line)
+    sealed = _SEALED.fullmatch(line := line.rstrip("\r"))
     text = f"{sealed[1]}}}" if sealed else line
     try:
         record = json.loads(text)
@@ -127,13 +126,17 @@ def write_table(path: str | Path, frame: "pd.DataFrame") -> None:
     Example:
         >>> write_table("sensitivity.csv", measure_sensitivity(model, data))
     """
-    text = _as_text(frame.drop(columns=EVIDENCE, errors="ignore").to_csv(index=False))
-    checks = _sum_rows(text)
+    if CHECK in frame or not len(frame.columns.drop(EVIDENCE, errors="ignore")):
+        raise ValueError(f"a table has columns, and none is called {CHECK}; got {[*frame]}")
+    header, *rows = _parse(frame.drop(columns=EVIDENCE, errors="ignore").to_csv(index=False))
+    known = [MEASURED] * len(rows)
     if EVIDENCE in frame:
         known = frame[EVIDENCE].fillna(MEASURED).tolist()  # rows added since have none
-        pairs = zip(known, checks, strict=True)
-        checks = [check if state == MEASURED else state for state, check in pairs]
-    write_whole(path, text.assign(**{CHECK: checks}).to_csv(index=False))
+    for row, state in zip(rows, known, strict=True):
+        row.append(_sum_row(header, row) if state == MEASURED else state)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([[*header, CHECK], *rows])
+    write_whole(path, text.getvalue())
 
 
 def read_table(path: str | Path) -> "pd.DataFrame":
@@ -156,24 +159,29 @@ def read_table(path: str | Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        content = Path(path).read_text(encoding="utf-8")
-        text = _as_text(content)
-        checks = [UNSEALED] * len(text)
-        last = text.columns[-1]
-        # also by its looks: its name may be what was changed
-        if last == CHECK or text[last].str.fullmatch(DIGITS).all():
-            checks = text.pop(last).tolist()
-        frame = pd.read_csv(io.StringIO(text.to_csv(index=False)))
-    except (ValueError, IndexError, pd.errors.ParserWarning) as error:
+        with open(path, encoding="utf-8", newline="") as file:
+            content = file.read()
+        header, *rows = _parse(content)
+        sums = [_sum_row(header[:-1], row[:-1]) for row in rows]
+        checks = [row[-1] for row in rows]
+        # also by what is in it: its name may be what was changed
+        sealed = header[-1] == CHECK or any(map(str.__eq__, checks, sums))
+        frame = pd.read_csv(io.StringIO(content, newline=""), index_col=False)
+        if len(frame) != len(rows):
+            raise ValueError(f"{len(rows)} rows, of which pandas takes {len(frame)}")
+    except (ValueError, IndexError, csv.Error) as error:
         said = " ".join(str(error).split())
         raise ValueError(f"{path} is torn, or no table of ours ({said}): {_HELP}") from None
-    states = [
-        UNSEALED if check == UNSEALED else MEASURED if check == own else CHANGED
-        for check, own in zip(checks, _sum_rows(text), strict=True)
-    ]
+    states = [UNSEALED] * len(rows)
+    if sealed:
+        frame = frame.iloc[:, :-1]
+        states = [
+            UNSEALED if check == UNSEALED else MEASURED if check == own else CHANGED
+            for check, own in zip(checks, sums, strict=True)
+        ]
     odd = [i for i, state in enumerate(states) if state == CHANGED]
     if odd:
-        named = "; ".join(_name(dict(text.iloc[i].items()), i) for i in odd[:3])
+        named = "; ".join(_name(dict(zip(header, rows[i], strict=True)), i) for i in odd[:3])
         more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
         warnings.warn(
             f"{path}: {named}{more} changed after it was written, and is evidence no more",
@@ -182,7 +190,7 @@ def read_table(path: str | Path) -> "pd.DataFrame":
     return frame.assign(**{EVIDENCE: states})
 
 
-def _name(row: Mapping[Any, str], place: int) -> str:
+def _name(row: Mapping[str, str], place: int) -> str:
     """A row, by its line and where it comes from."""
     origin = [row.get(key, "") for key in ("recipe", "kind", "layer", "dataset", "device")]
     if row.get("seed"):
@@ -191,20 +199,20 @@ def _name(row: Mapping[Any, str], place: int) -> str:
     return f"line {place + 2}{said and f' ({said})'}"
 
 
-def _as_text(content: str) -> "pd.DataFrame":
-    import pandas as pd
+def _parse(content: str) -> list[list[str]]:
+    """The cells of a CSV, as texts, its header first; a row that was cut gets empty ones."""
+    rows = [row for row in csv.reader(io.StringIO(content, newline=""), strict=True) if row]
+    for i, row in enumerate(rows):
+        if len(row) > len(rows[0]):
+            raise ValueError(f"row {i} has {len(row)} cells, and the header {len(rows[0])}")
+        row += [""] * (len(rows[0]) - len(row))
+    return rows
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
-        return pd.read_csv(io.StringIO(content), dtype=str, keep_default_na=False, index_col=False)
 
-
-def _sum_rows(text: "pd.DataFrame") -> list[str]:
-    """A checksum of each row's names and values, whichever their order; an empty one is none."""
-    return [
-        _sum(json.dumps(sorted((name, value) for name, value in row.items() if value)))
-        for row in text.to_dict("records")
-    ]
+def _sum_row(header: list[str], row: list[str]) -> str:
+    """A checksum of a row's names and values, whichever their order; an empty one is none."""
+    pairs = zip(header, row, strict=True)
+    return _sum(json.dumps(sorted((name, value) for name, value in pairs if value)))
 
 
 def _sum(text: str) -> str:

@@ -102,6 +102,13 @@ def test_a_file_runs_no_function_that_it_names(tmp_path, monkeypatch):
     load_model("evil_nets:net")
     assert mark.exists()
     assert load_recipe(path).model.name == "evil_nets:net"  # known from now on
+    other = tmp_path / "a clone of someone's"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    assert load_recipe(path).model.name == "evil_nets:net"  # imported from where it was known
+    (other / "evil_nets.py").write_text(code)  # another file of that name
+    with pytest.raises(ValueError, match=words):
+        load_recipe(path)
 
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)

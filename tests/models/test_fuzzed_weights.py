@@ -35,7 +35,7 @@ from prunelab import (
     trace,
     train,
 )
-from prunelab.models import open_saved
+from prunelab.models import open_saved, open_weights
 from prunelab.models.loading import fill_network
 from prunelab.utils import tensors as module
 from prunelab.utils.tensors import is_ours, peek_header, read_state, read_tensors
@@ -321,14 +321,10 @@ OF_IMAGES = {  # which load_pruned does not look at
         ([[10**400] * 3] * 2, "must be one of imagenet"),
         ([[float("nan")] * 3] * 2, "must be finite"),
     ],
-    "classes": [(5, "valid list"), ([1, 2], "must be names"), ({"a": 1}, "list"), ("ab", "list")],
-    "image_size": [
-        ("32", "valid integer"),
-        (10**9, "less than or equal to 8192"),
-        (-3, "greater than or equal to 1"),
-        (3.5, "valid integer"),
-        ([32], "valid integer"),
-    ],
+}
+NOT_LOOKED_AT = {
+    "classes": [5, [1, 2], {"a": 1}, "ab"],
+    "image_size": ["32", 10**9, -3, 3.5, [32, 32], True],
 }
 
 
@@ -371,6 +367,17 @@ def test_a_header_that_lies_of_its_images(tmp_path, files, keys, value, words):
     assert same(load_pruned(path).state_dict(), pruned().state_dict())
     with pytest.raises(ValueError, match=words):
         save_pruned(path, pruned(), pruned().pruning_plan, info={keys[-1]: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, own in NOT_LOOKED_AT.items() for value in own]
+)
+def test_notes_of_another_meaning_are_not_looked_at(tmp_path, name, value):
+    path = save_small(tmp_path / "x.safetensors", **{name: value})
+    with pytest.warns(UserWarning, match=rf"notes {name} .*, which is not looked at"):
+        found = open_weights("resnet20", path)
+    assert name not in found.info
+    assert same(load_pruned(path).state_dict(), pruned().state_dict())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,16 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from prunelab import load_model, load_pruned, make_plan, prune, save_pruned, trace
+from prunelab import (
+    load_model,
+    load_pruned,
+    load_recipe,
+    make_plan,
+    prune,
+    save_pruned,
+    save_weights,
+    trace,
+)
 from prunelab.cli import app
 
 X = torch.zeros(1, 3, 32, 32)
@@ -124,3 +133,22 @@ def test_a_file_that_is_exported_runs_no_code_either(own, monkeypatch):
     assert "--model nets_of_mine:small" in str(refused.exception)
     named = runner.invoke(app, ["export", str(path), *options, "--model", "nets_of_mine:small"])
     assert named.exit_code == 0
+
+
+def test_a_command_that_names_a_function_may_run_it(own, folder, monkeypatch):
+    seen = {}
+    monkeypatch.setattr("prunelab.cli.replay.run", lambda path, **how: seen.update(how, path=path))
+    weights = save_weights(own / "w.safetensors", fresh(own))
+    command = ["prune", "--model", "nets_of_mine:small", "--weights", str(weights)]
+    result = CliRunner().invoke(app, [*command, "--data", str(folder), "--out", str(own / "runs")])
+    assert result.exit_code == 0, result.output
+    with pytest.raises(ValueError, match="code is not run because a file asks for it"):
+        load_recipe(seen["path"])
+    assert load_recipe(seen["path"], seen["changes"]).model.name == "nets_of_mine:small"
+
+
+def fresh(own):
+    """A network of the function, which was not named before."""
+    model = load_model("nets_of_mine:small", num_classes=2)
+    (own / "config" / "prunelab" / "networks.json").unlink()
+    return model

@@ -152,3 +152,13 @@ def test_ranked_filters(graph):
     assert layer["share"].is_monotonic_decreasing
     assert list(layer["fate"]) == ["kept"] * 12 + ["removed"] * 4
     assert set(ranked.loc[ranked["paper_name"] == "conv_1", "fate"]) == {"fixed"}
+
+
+def test_a_plan_made_by_hand_of_tuples_and_numpy_s_numbers():
+    keep = {"a": (0, 2), "b": np.flatnonzero([1, 0, 1, 1]), "c": range(2)}
+    shapes = [torch.zeros(1, 3, 8, 8).shape]
+    plan = PruningPlan(keep, {"a": np.int64(4), "b": 4, "c": 2}, shapes)
+    assert plan.keep == {"a": [0, 2], "b": [0, 2, 3], "c": [0, 1]}
+    assert PruningPlan.from_json(plan.to_json()) == plan
+    with pytest.raises(ValueError, match="this is not a pruning plan"):
+        PruningPlan({"a": [True]}, {"a": 4}, shapes)

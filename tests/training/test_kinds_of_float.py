@@ -10,9 +10,12 @@ from torch import nn
 from prunelab import (
     evaluate,
     load_data,
+    load_pruned,
     make_plan,
     measure_sensitivity,
     predict,
+    prune,
+    save_pruned,
     score_filters,
     trace,
     train,
@@ -54,6 +57,33 @@ def test_norms_of_float16_do_not_overflow(data, model):
     graph = trace(model, torch.zeros(data.image_shape).half())
     assert score_filters(graph)["0"].argsort().tolist() == [7, 6, 5, 4, 3, 2, 1, 0]
     assert make_plan(graph, {"0": 0.5}).keep["0"] == [0, 1, 2, 3]
+
+
+def test_outputs_whose_sum_overflows_in_float16_are_finite(data, model):
+    with torch.no_grad():
+        model[-1].bias.fill_(300)
+    model.half()
+    measured = measure_sensitivity(model, data, layers=["0"], ratios=[0.5], images=60)
+    assert measured["loss"].notna().all()
+
+
+def test_a_buffer_of_complex_numbers_stays_complex(data, model, tmp_path):
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = model
+            self.register_buffer("turn", torch.tensor([1 + 2j]), persistent=False)
+
+        def forward(self, x):
+            return self.layers(x)
+
+    plan = make_plan(trace(Turned().eval(), torch.zeros(data.image_shape)), {"*": 0.5})
+    small = prune(Turned(), plan)
+    small.layers.bfloat16()
+    path = save_pruned(tmp_path / "t", small, plan)
+    again = load_pruned(path, Turned())
+    assert next(again.parameters()).dtype == torch.bfloat16
+    assert again.turn.item() == 1 + 2j
 
 
 def test_no_weights_are_no_result(data, model):

@@ -162,3 +162,30 @@ def test_notes(tmp_path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=f"run.json {words}.*move it away"):
             read_note(path)
+
+
+def test_a_log_that_an_editor_saved_with_other_line_ends(tmp_path):
+    path = tmp_path / "log.jsonl"
+    for record in RECORDS:
+        append_line(path, record)
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_log(tmp_path).to_dict("records") == RECORDS
+    path.write_bytes(path.read_bytes().replace(b'"epoch": 1', b'"epoch": 7'))
+    with pytest.warns(UserWarning, match="line 1 of .* was changed"):
+        assert read_log(tmp_path).to_dict("records") == RECORDS[1:]
+
+
+def test_frames_of_any_kind(tmp_path):
+    path = tmp_path / "t.csv"
+    frame = pd.DataFrame({"text": ["a\r\nb", 'c,"d"', "é"], "digits": [12345678, 23456789, 3]})
+    write_table(path, frame)
+    assert read_table(path).drop(columns="evidence").equals(frame)
+    frame.to_csv(path, index=False)  # eight digits are no checksum
+    again = read_table(path)
+    assert (list(again.columns), set(again["evidence"])) == (
+        ["text", "digits", "evidence"],
+        {"unsealed"},
+    )
+    for odd in (frame.assign(check=1), pd.DataFrame()):
+        with pytest.raises(ValueError, match="a table has columns, and none is called check"):
+            write_table(path, odd)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from prunelab.experiments.results import read_rows
 from prunelab.experiments.sweep.definition import Sweep
 from prunelab.experiments.sweep.points import RECIPES, Point
 from prunelab.experiments.sweep.storage import Place
@@ -141,7 +142,7 @@ def _describe(point: Point, settings: list[str], status: Status, folder: Path) -
 
 def pick_row(folder: Path) -> dict[str, Any]:
     """The network of a run that a table of points shows."""
-    rows = read_table(folder / "rows.csv")
+    rows = read_rows(folder / "rows.csv")
     for kind in SHOWN:
         own = rows[rows["kind"] == kind]
         if len(own):
