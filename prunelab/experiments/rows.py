@@ -43,11 +43,13 @@ def report_rows(
         lambda: {kind: hash_tensors(model.state_dict()) for kind, model in models.items()}
     )
     whole = before[before[EVIDENCE] != CHANGED]  # the others are measured again
-    known = set(zip(whole["kind"], whole["weights"], strict=True))
+    known = set()  # where all were changed, a column's name was
+    if len(whole):
+        known = set(zip(whole["kind"], whole["weights"], strict=True))
     if not set(hashes.items()) <= known or len(whole) < len(before):
         trainings.own()
-        if len(whole) < len(before):
-            write_table(path, whole)
+        if len(whole) < len(before) and not processes.rank():
+            write_table(path, whole) if len(whole) else path.unlink()
         gather_rows(_measure_networks(models, hashes, recipe, graph, trainings), path)
     rows = processes.broadcast(lambda: read_rows(path))
     rows = rows[rows["kind"].isin(models)]
@@ -139,6 +141,7 @@ def count_by_class(networks: Mapping[str, nn.Module], trainings: Trainings) -> p
     hashes = {kind: hash_tensors(model.state_dict()) for kind, model in models.items()}
     columns = ["network", "weights", EVIDENCE]
     known = read_table(path) if path.exists() else pd.DataFrame(columns=columns)
+    known = known if {*columns} <= {*known.columns} else pd.DataFrame(columns=columns)
     known = known[~known["network"].isin(known["network"][known[EVIDENCE] == CHANGED])]
     done = set(zip(known["network"], known["weights"], strict=True))
     missing = {kind: model for kind, model in models.items() if (kind, hashes[kind]) not in done}

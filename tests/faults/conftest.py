@@ -37,11 +37,14 @@ def _counts() -> Iterator[Counter[tuple[str, bool]]]:
     yield counts
     if TIMES:
         about = {"version": prunelab.__version__, "python": platform.python_version()}
-        text = HEAD.format(**about, torch=torch.__version__)
-        for fault in dict.fromkeys(fault for fault, _ in counts):
+        lines = TABLE.read_text(encoding="utf-8").splitlines() if TABLE.exists() else []
+        rows = {line.split(" | ")[0][2:]: line for line in lines if line.startswith("| ")}
+        rows.pop("Fault", None)
+        for fault in dict.fromkeys(fault for fault, _ in counts):  # in place of those before
             tried, held = counts[fault, False], counts[fault, True]
-            text += f"| {fault} | {tried:,} | {'all' if held == tried else held} |\n"
-        TABLE.write_text(text, encoding="utf-8")
+            rows[fault] = f"| {fault} | {tried:,} | {'all' if held == tried else held} |"
+        text = HEAD.format(**about, torch=torch.__version__)
+        TABLE.write_text(text + "\n".join([*rows.values(), ""]), encoding="utf-8")
 
 
 @pytest.fixture
