@@ -51,6 +51,7 @@ def prune(
     """
     from prunelab.data import check_source
     from prunelab.experiments import change_setting, has_work
+    from prunelab.models import is_own
 
     source = check_source(data)
     where = str(Path(weights).resolve()) if weights and Path(weights).exists() else weights
@@ -86,6 +87,7 @@ def prune(
     write_whole(path, text)
     how: dict[str, Any] = {"device": device, "seed": seed, "out": str(runs), "to": to}
     # a function of the user's, who names it here and not the file alone
-    own = [f"model.name={content['model']['name']}"] if ":" in content["model"]["name"] else []
+    network = content["model"]["name"]
+    own = [f"model.name={network}"] if is_own(network) else []
     replay.run(str(path), wait=wait, changes=own, **how)
     print(f"The recipe is {path}; {again} does the same")

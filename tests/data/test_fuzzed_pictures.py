@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import HealthCheck, example, given, settings
+from fuzzing import fuzz
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, features
 from small import make_folder
@@ -31,12 +32,6 @@ from prunelab import DataSplits, load_data
 from prunelab.data import NORMALIZATIONS, FileSplit, Split, data_from, open_image
 
 IMAGENET = NORMALIZATIONS["imagenet"]
-fuzzed = settings(
-    max_examples=int(os.environ.get("PRUNELAB_FUZZ", "40")),
-    deadline=None,
-    derandomize="PRUNELAB_FUZZ" not in os.environ,
-    suppress_health_check=list(HealthCheck),
-)
 
 
 @contextmanager
@@ -621,7 +616,7 @@ def test_seeds_are_images(tmp_path):
         assert sorted(open_image(str(tmp_path / "a.png")).size)[-1] in (4, 12, 16), name
 
 
-@fuzzed
+@fuzz(40)
 @given(st.lists(st.tuples(st.sampled_from(SEEDS), CHANGES), min_size=4, max_size=4))
 @pytest.mark.filterwarnings("ignore")
 def test_random_images(drawn):
@@ -647,7 +642,7 @@ CONTENTS = st.one_of(
 FILES = st.lists(st.tuples(NAMES, st.sampled_from([".png", ".JPG", ""]), CONTENTS), max_size=4)
 
 
-@fuzzed
+@fuzz(40)
 @given(
     st.dictionaries(NAMES, FILES, max_size=4),
     st.sampled_from(["train", "test", "val", "."]),
@@ -679,7 +674,7 @@ CELLS = st.one_of(
 )
 
 
-@fuzzed
+@fuzz(40)
 @given(
     st.lists(st.lists(CELLS, max_size=4), max_size=4),
     st.sampled_from([",", ";", "\t"]),
@@ -736,7 +731,7 @@ SETTINGS = st.fixed_dictionaries(
 )
 
 
-@fuzzed
+@fuzz(40)
 @given(SETTINGS)
 def test_random_settings(options):
     with tempfile.TemporaryDirectory() as home:
@@ -753,7 +748,7 @@ def from_pairs(options: dict[str, object]) -> DataSplits:
     return data_from(pairs([0, 1] * 4), pairs([0, 1]), **options)
 
 
-@fuzzed
+@fuzz(40)
 @given(
     st.lists(st.one_of(st.integers(-2, 4), st.integers(), JUNK), min_size=1, max_size=6),
     st.one_of(st.none(), JUNK),

@@ -1,20 +1,19 @@
 """Recipes, sweeps and settings that nobody means: a sentence, at once, and nothing runs."""
 
-import os
 import re
 import time
 from contextlib import suppress
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from fuzzing import fuzz
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prunelab import TrainSettings, load_recipe, load_sweep
 from prunelab.experiments.recipe import check_recipe, dump_recipe
 from prunelab.models import load_model
 
-FUZZ = int(os.environ.get("PRUNELAB_FUZZ", "40"))
 HEAD = "title: x\nmodel: {name: resnet20}\n"
 BOMB = "a0: &a0 [x, x, x]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10)
@@ -126,7 +125,7 @@ SECTIONS |= {
 }
 
 
-@settings(max_examples=5 * FUZZ, deadline=None)
+@fuzz(200)
 @given(st.sampled_from(KEYS), ANY)
 def test_any_value_of_a_key(key, value):
     content = dump_recipe(load_recipe("digits-quick"))
@@ -134,7 +133,7 @@ def test_any_value_of_a_key(key, value):
         check_recipe({**content, key: value}, "it")
 
 
-@settings(max_examples=5 * FUZZ, deadline=None)
+@fuzz(200)
 @given(st.sampled_from([f"{s}.{k}" for s, keys in SECTIONS.items() for k in keys.split()]), ANY)
 def test_any_change(key, value):
     text = yaml.safe_dump(value, allow_unicode=True)
@@ -142,7 +141,7 @@ def test_any_change(key, value):
         load_recipe("digits-quick", [f"{key}={text}"])
 
 
-@settings(max_examples=5 * FUZZ, deadline=None)
+@fuzz(200)
 @given(st.dictionaries(st.sampled_from([*TrainSettings.__dataclass_fields__]), ANY, max_size=3))
 def test_any_settings(given):
     try:
@@ -156,7 +155,7 @@ def test_any_settings(given):
         assert 0 <= found.momentum < 1
 
 
-@settings(max_examples=5 * FUZZ, deadline=None)
+@fuzz(200)
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_any_bytes(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.yaml"

@@ -4,14 +4,14 @@
 name.
 """
 
-import os
 import tempfile
 import warnings
 from contextlib import suppress
 from pathlib import Path
 
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from fuzzing import fuzz
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from networks import BLOCKS, HEADS, Drawn
 from torch import Tensor, nn
@@ -35,12 +35,7 @@ NETWORKS = st.lists(st.tuples(st.sampled_from(BLOCKS), st.integers(0, 60)), min_
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.double)
 
 
-@settings(
-    max_examples=int(os.environ.get("PRUNELAB_FUZZ", "150")),
-    deadline=None,
-    derandomize="PRUNELAB_FUZZ" not in os.environ,
-    suppress_health_check=list(HealthCheck),
-)
+@fuzz(150)
 @given(NETWORKS, st.sampled_from(HEADS), st.data())
 def test_random_networks(blocks, head, data):
     model = Drawn(blocks, head)

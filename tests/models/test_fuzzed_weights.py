@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from fuzzing import fuzz
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -41,17 +42,7 @@ from prunelab.utils import tensors as module
 from prunelab.utils.tensors import is_ours, peek_header, read_state, read_tensors
 
 X = torch.zeros(1, 3, 32, 32)
-EXAMPLES = int(os.environ.get("PRUNELAB_FUZZ", "300"))
 MEMORY = 2**30  # beyond what is there before
-
-
-def fuzz(examples: int) -> settings:
-    return settings(
-        max_examples=max(1, examples),
-        deadline=None,
-        derandomize="PRUNELAB_FUZZ" not in os.environ,
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 @pytest.fixture
@@ -134,7 +125,7 @@ def damage(content: bytes, kind: str, place: int, length: int, noise: random.Ran
 KINDS = ("flip", "zero", "cut", "drop", "replace", "insert", "double")
 
 
-@fuzz(EXAMPLES // 3)
+@fuzz(100)
 @given(st.data())
 def test_damage_is_refused_by_every_reader(files, data):
     kind = data.draw(st.sampled_from(sorted(files)))
@@ -425,7 +416,7 @@ JSON = st.recursive(
 )
 
 
-@fuzz(EXAMPLES // 10)
+@fuzz(30)
 @given(st.data())
 @pytest.mark.usefixtures("little_memory")
 def test_random_lies(files, data):
@@ -648,7 +639,7 @@ ENTRY = st.fixed_dictionaries(
 )
 
 
-@fuzz(EXAMPLES)
+@fuzz(300)
 @given(
     st.dictionaries(st.sampled_from(["a", "b", "__metadata__"]), ENTRY | JSON, max_size=3),
     st.integers(0, 40) | st.none(),
@@ -667,7 +658,7 @@ def test_random_safetensors(entries, size, length):
         check_foreign(path)
 
 
-@fuzz(EXAMPLES // 4)
+@fuzz(75)
 @given(st.data())
 @pytest.mark.usefixtures("little_memory")
 def test_damaged_state_dicts(data):

@@ -5,27 +5,16 @@
 
 import copy
 import json
-import os
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from fuzzing import fuzz
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from prunelab import PruningPlan, make_plan, prune, trace
-
-EXAMPLES = int(os.environ.get("PRUNELAB_FUZZ", "300"))
-
-
-def fuzz(examples: int) -> settings:
-    return settings(
-        max_examples=max(1, examples),
-        deadline=None,
-        derandomize="PRUNELAB_FUZZ" not in os.environ,
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 def make_network() -> nn.Module:
@@ -85,20 +74,20 @@ def check(make: Any) -> None:
     assert len(str(told)) < 1500
 
 
-@fuzz(EXAMPLES // 2)
+@fuzz(150)
 @given(altered())
 def test_random_texts(fields):
     check(lambda: PruningPlan.from_json(json.dumps(fields)))
 
 
-@fuzz(EXAMPLES // 2)
+@fuzz(150)
 @given(altered())
 def test_random_fields(fields):
     fields.pop("more", None)
     check(lambda: PruningPlan(**fields))
 
 
-@fuzz(EXAMPLES // 2)
+@fuzz(150)
 @given(st.data())
 def test_damaged_texts(data):
     text = PLAN.to_json()
