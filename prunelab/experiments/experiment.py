@@ -37,7 +37,7 @@ from prunelab.models import (
 )
 from prunelab.pruning import PruningPlan, make_plan, measure_cost, prune, total_cost
 from prunelab.utils import processes
-from prunelab.utils.checks import SEEDS, check_whole
+from prunelab.utils.checks import check_seed
 from prunelab.utils.devices import pick_device
 from prunelab.utils.paths import runs_dir
 from prunelab.utils.seals import write_table
@@ -146,7 +146,7 @@ class Experiment:
             loaded, weights=weights, normalization=normalization, image_size=image_size, label=label
         )
         self.device = pick_device(device)
-        check_whole("seed", seed, least=0, most=SEEDS - 1)
+        check_seed(seed)
         self.seed = seed
         self.out = Path(out) if out else runs_dir()
         self.folder = self.out / f"{self.recipe.name}-{seed}"

@@ -18,7 +18,7 @@ from prunelab.experiments.recipe import change_recipe, load_recipe
 from prunelab.experiments.run_folder import Finished, sign_data
 from prunelab.export import check_format
 from prunelab.models import check_start
-from prunelab.utils.checks import check_choice
+from prunelab.utils.checks import check_choice, check_seed
 from prunelab.utils.devices import pick_device
 from prunelab.utils.ownership import owning
 from prunelab.utils.paths import find_notebook, runs_dir
@@ -84,6 +84,7 @@ class NotebookReplay:
         recipe = str(Path(recipe).resolve()) if recipe.endswith((".yaml", ".yml")) else recipe
         self.recipe = change_recipe(load_recipe(recipe, changes), **given)
         pick_device(device)
+        check_seed(seed)
         check_start(self.recipe.model.name, self.recipe.model.weights)
         if to:
             check_format(to)

@@ -43,6 +43,11 @@ def check_whole(
     raise ValueError(f"{what} must be a whole number{bounds}{why and f' ({why})'}; got {given!r}")
 
 
+def check_seed(given: object) -> None:
+    """ValueError unless `given` is a seed, as settings take it."""
+    check_whole("seed", given, least=0, most=SEEDS - 1)
+
+
 def _refuse(kind: type, what: str) -> BeforeValidator:
     """Of values that pydantic would turn into others: '3' into 3, True into 1, 'no' into False."""
 

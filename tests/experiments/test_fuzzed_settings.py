@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunelab import TrainSettings, load_recipe, load_sweep
+from prunelab.experiments import NotebookReplay
 from prunelab.experiments.recipe import check_recipe, dump_recipe
 from prunelab.models import load_model
 
@@ -81,6 +82,13 @@ def test_a_name_stays_in_its_folder(name):
         check_recipe({**content, "name": name}, "it")
     with pytest.raises(ValueError, match="'name' must"):
         load_recipe("digits-quick", [f"name={yaml.safe_dump(name)}"])
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, True, "0"])
+def test_a_seed_is_looked_at_before_anything_starts(tmp_path, seed):
+    with pytest.raises(ValueError, match="seed must be a whole number from 0 to 4294967295"):
+        NotebookReplay("digits-quick", seed=seed, out=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_runs_no_function_that_it_names(tmp_path, monkeypatch):
