@@ -19,8 +19,8 @@ import prunelab
 PACKAGE = Path(prunelab.__file__).parent
 ROOT = PACKAGE.parent
 # a room uses only those before it; in a room, files import each other without a circle
-ROOMS = """utils data graph pruning models training export measure experiments charts lab cli
-__main__ prunelab""".split()
+ROOMS = """utils data graph pruning models training export measure experiments findings
+exercises charts lab cli __main__ prunelab""".split()
 
 
 def find_modules() -> dict[str, Path]:

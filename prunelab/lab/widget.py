@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
+import pandas as pd
 import traitlets
-from IPython.display import display
 from torch import nn
 
 from prunelab.data import DataSplits
@@ -15,23 +15,11 @@ from prunelab.lab.actions import Actions
 from prunelab.lab.boxes import untitle
 from prunelab.lab.head import Head
 from prunelab.lab.knobs import Knobs
+from prunelab.lab.page import STYLE, display_live
 from prunelab.lab.state import Glance, State, Tray, open_network
-from prunelab.lab.tabs import TABS, Plans, View
+from prunelab.lab.tabs import TABS, TITLES, Plans, View
 from prunelab.pruning import PruningPlan
-
-STYLE = Path(__file__).with_name("style.css")
-# seen in the place of the widget by who opens the notebook without a kernel, or ends it; a page
-# that takes no styles, as of code hosts, shows it too
-GONE = """<style>
-.prunelab-gone { display: none; }
-.jp-OutputArea:not(:has(.prunelab-lab:not(.jupyter-widgets-disconnected))) .prunelab-gone {
-  display: block;
-}
-.jp-OutputArea:has(.prunelab-gone) .jupyter-widgets.jp-OutputArea-output:not(:has(.prunelab-lab)) {
-  display: none;
-}
-</style>
-<p class="prunelab-gone">The lab needs a running kernel: run all cells, and it is here.</p>"""
+from prunelab.utils.checks import check_choice
 
 
 class Lab(widgets.VBox):
@@ -48,6 +36,11 @@ class Lab(widgets.VBox):
         label: what tables call the data.
         ratios: where the sliders begin, as in `make_plan`.
         images: validation images whose correct predictions are counted after each move; 0: none.
+        tab: which one is in front, by its title.
+        layer: which one is looked at, by its name or paper name; None: the first that can lose
+            filters.
+        measured: of `measure_sensitivity`, of this network by this criterion and order; the tab
+            Sensitivity shows it at once, and budgets take it.
         choice: criterion, strategy, order, rounding and align, as in `make_plan`.
 
     Attributes:
@@ -58,7 +51,8 @@ class Lab(widgets.VBox):
 
     Raises:
         ValueError: what `load_model`, `load_data`, `trace` or `make_plan` refuses; for `ratios`
-            also when they are set later, and then nothing changes.
+            also when they are set later, and then nothing changes; an unknown tab or layer, or a
+            frame of another network.
         FileNotFoundError: there is no such file of weights.
 
     Example:
@@ -81,17 +75,22 @@ class Lab(widgets.VBox):
         image_size: int | None = None,
         label: str | None = None,
         images: int = 300,
+        tab: str = TITLES[0],
+        layer: str | None = None,
+        measured: pd.DataFrame | None = None,
         **choice: Any,
     ) -> None:
+        check_choice("tab", tab, TITLES)
         told = {"normalization": normalization, "image_size": image_size, "label": label}
         how = {name: value for name, value in told.items() if value}
-        self.state = State(open_network(model, data, weights, **how), ratios=ratios, **choice)
+        network = open_network(model, data, weights, **how)
+        self.state = State(network, ratios=ratios, layer=layer, measured=measured, **choice)
         desk = threading.Lock()
         self.glance = Glance(self.state, desk, images)
         self.tray = Tray(self.state, self.glance)
         self.head = Head(self.state, self.glance, self.tray)
         self.knobs = Knobs(self.state, desk)
-        self.tabs = Tabs(self.state, self.tray, desk)
+        self.tabs = Tabs(self.state, self.tray, desk, tab)
         self.actions = Actions(self.state, self.tray, desk)
         right = widgets.VBox([self.tabs, self.actions])
         right.add_class("prunelab-right")
@@ -121,20 +120,21 @@ class Lab(widgets.VBox):
             self.state.choose(ratios=change["new"])
 
     def _ipython_display_(self) -> None:
-        """The lab, and a sentence that is seen where its kernel has ended."""
-        display({"text/html": GONE, "text/plain": "the lab: run all cells"}, raw=True)
-        display(self._repr_mimebundle_(), raw=True)
+        """The lab; where it has no kernel, a picture of the tab in front."""
+        front = self.tabs.views[self.tabs.selected_index]
+        name = f"lab-{front.title.lower().replace(' ', '-')}"
+        display_live(self, "The lab", name, f"The lab on its tab {front.title}: {front.seen}.")
 
 
 class Tabs(widgets.Tab):
     """The views; the one in front is kept up to date."""
 
-    def __init__(self, state: State, tray: Tray, desk: threading.Lock) -> None:
+    def __init__(self, state: State, tray: Tray, desk: threading.Lock, front: str) -> None:
         self.views: tuple[View, ...] = (*(tab(state, desk) for tab in TABS), Plans(tray))
         super().__init__(list(self.views))
-        self.titles = tuple(view.title for view in self.views)
+        self.titles = TITLES
         self.observe(self._turn, "selected_index")
-        self.selected_index = 0
+        self.selected_index = TITLES.index(front)
         self._turn()
 
     def __getitem__(self, title: str) -> View:

@@ -74,6 +74,7 @@ class State(traitlets.HasTraits):
     """A network and a choice of what to remove; a plan follows from them.
 
     `choose` changes the choice; what `make_plan` refuses changes nothing. Views observe the traits.
+    It begins with these ratios, the layer that is looked at, and curves that are measured already.
 
     Attributes:
         network: the network and its data (a trait, like the next four).
@@ -92,7 +93,13 @@ class State(traitlets.HasTraits):
     noted = traitlets.Int()
 
     def __init__(
-        self, network: Network, *, ratios: Mapping[str, float] | None = None, **choice: Any
+        self,
+        network: Network,
+        *,
+        ratios: Mapping[str, float] | None = None,
+        layer: str | None = None,
+        measured: pd.DataFrame | None = None,
+        **choice: Any,
     ) -> None:
         super().__init__()
         self.lock = threading.RLock()
@@ -100,6 +107,11 @@ class State(traitlets.HasTraits):
         if ratios or choice:
             self.choose(ratios=ratios, **choice)
             self._past.clear()
+        if layer is not None:
+            self.layer = find_scored(self.graph, layer)
+        if measured is not None:
+            check_curves(measured, self.graph)
+            self.add_curves(measured, self.choice["criterion"], self.choice["order"])
 
     @locked
     def show(self, network: Network) -> None:

@@ -19,10 +19,15 @@ from prunelab.experiments import (
     read_sweep,
 )
 from prunelab.lab.live import live, redraw, table
+from prunelab.lab.page import display_live
 
 EVERY = 5.0  # seconds between two looks at a sweep that goes on
 BEST = 8  # lines of the table of the best
 ALL = "all"
+SEEN = (
+    "A sweep: its points, and how many are done; error against multiply-adds left, a mark for each "
+    "setting; a table of the best."
+)
 
 
 class SweepView(widgets.VBox):
@@ -63,6 +68,10 @@ class SweepView(widgets.VBox):
         self.add_class("prunelab-sweep")
         self.refresh()
         threading.Thread(target=_follow, args=[weakref.ref(self)], daemon=True).start()
+
+    def _ipython_display_(self) -> None:
+        """The view; where it has no kernel, a picture of one."""
+        display_live(self, "This look at a sweep", "sweep", SEEN)
 
     @property
     def shown(self) -> pd.DataFrame:

@@ -22,9 +22,11 @@ TABS: tuple[type[View], ...] = (
     Time,
     Search,
 )
+TITLES = tuple(view.title for view in (*TABS, Plans))
 
 __all__ = [
     "TABS",
+    "TITLES",
     "Plans",
     "View",
 ]

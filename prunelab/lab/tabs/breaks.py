@@ -47,6 +47,10 @@ class Breaks(View):
     """Accuracy of each class, confusions, and images that flip, of the plan at hand."""
 
     title = "What breaks"
+    seen = (
+        "accuracy by class of the whole and the pruned network, what is taken for what, and "
+        "images whose answer flips"
+    )
 
     def __init__(self, state: State, desk: threading.Lock) -> None:
         super().__init__(state)

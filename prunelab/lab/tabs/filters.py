@@ -32,6 +32,10 @@ class Filters(View):
     """The filters of a layer as tiles: a click lets one go, or stay, whatever its score."""
 
     title = "Filters"
+    seen = (
+        "the filters of one layer as small pictures, sorted by score, those that go framed in "
+        "orange; below, each filter as a point, one criterion against another"
+    )
 
     def __init__(self, state: State, desk: threading.Lock) -> None:
         super().__init__(state)

@@ -18,6 +18,10 @@ class Map(View):
     """
 
     title = "Network"
+    seen = (
+        "the network as a map, a block for each layer in the order of its maps, orange where "
+        "filters go"
+    )
     SHADES = ("saving", "sensitivity", "stage")
 
     def build(self) -> None:

@@ -14,6 +14,11 @@ class Norms(View):
     """Sorted filter norms, the cut of one layer, and the filters of the first one."""
 
     title = "Norms"
+    seen = (
+        "the sorted norms of each layer's filters, a line for each layer; beside them those "
+        "of one layer, orange where filters go; below, the filters of the first layer as "
+        "small pictures"
+    )
 
     def build(self) -> None:
         state = self.state

@@ -20,6 +20,10 @@ class Plans(View):
     """The tray: a row and a point for each plan; a click takes it up again."""
 
     title = "Plans"
+    seen = (
+        "plans side by side, whose accuracy is compared with the multiply-adds they leave; "
+        "one was retrained"
+    )
 
     def __init__(self, tray: Tray) -> None:
         super().__init__(tray.state)

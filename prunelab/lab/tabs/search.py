@@ -25,6 +25,10 @@ class Search(View):
     """The front of ratios that a search finds; a click on a point takes its ratios."""
 
     title = "Search"
+    seen = (
+        "pruned networks as points, accuracy against multiply-adds left, and the front of the "
+        "best"
+    )
 
     def __init__(self, state: State, desk: threading.Lock) -> None:
         super().__init__(state)

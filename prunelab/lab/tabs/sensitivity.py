@@ -25,6 +25,10 @@ class Sensitivity(View):
     """How much each layer can lose: a handle on each curve sets its ratio, and so does a click."""
 
     title = "Sensitivity"
+    seen = (
+        "how the accuracy falls as more filters of a layer or stage are removed, a curve for "
+        "each, with a handle on each curve at the ratio that is chosen"
+    )
 
     def __init__(self, state: State, desk: threading.Lock) -> None:
         super().__init__(state)

@@ -12,10 +12,11 @@ from prunelab.lab.state import State
 class View(widgets.VBox):
     """A tab: `build` for another network, `refresh` for another plan or layer.
 
-    Both happen only when it is looked at.
+    Both happen only when it is looked at. seen: what a picture of it shows.
     """
 
     title = ""
+    seen = ""
 
     def __init__(self, state: State, desk: "threading.Lock | None" = None) -> None:
         super().__init__()
