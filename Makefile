@@ -44,7 +44,7 @@ test: $(READY) lint docs ## run every check: lint, types, links, tests, notebook
 
 nbval: $(READY) ## run every notebook, two at a time, and compare what carries the lesson; all outputs of two
 	@export PRUNELAB_RUNS=$$(mktemp -d) OMP_NUM_THREADS=1; \
-	for path in notebooks/replay.ipynb $(filter-out notebooks/replay.ipynb,$(sort $(wildcard notebooks/*.ipynb notebooks/still/*.ipynb))); do case $$path in $(STRICT)) echo "--nbval $$path";; *) echo "--nbval-lax $$path";; esac; done \
+	for path in notebooks/replay.ipynb $(filter-out notebooks/replay.ipynb,$(sort $(wildcard notebooks/*.ipynb notebooks/*/*.ipynb))); do case $$path in $(STRICT)) echo "--nbval $$path";; *) echo "--nbval-lax $$path";; esac; done \
 	  | xargs -P 2 -L 1 $(BIN)/python -m pytest -q --nbval-current-env
 
 fuzz: $(READY) ## prune N=10000 random networks and hold each against the oracle; N random files of each kind
@@ -65,8 +65,8 @@ gpu-bench: $(READY) ## on a GPU: training and sensitivity, the floor of a step, 
 	$(BIN)/python tests/benchmarks/side_by_side.py --device cuda --counts 1 2 4 8
 
 docs: $(READY) ## build the site in build/docs; runs and fetches nothing
-	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/docs
-	@cp build/docs/README.html build/docs/index.html
+	@rm -rf build/docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -d build/doctrees -c docs . build/docs
 	@echo "open build/docs/index.html"
 
 lint: $(READY) ## ruff and mypy
@@ -79,7 +79,7 @@ format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 notebooks: $(READY) ## run every notebook again and store its outputs, cleaned
-	$(BIN)/python -m prunelab.experiments.refresh notebooks/*.ipynb notebooks/still/*.ipynb
+	$(BIN)/python -m prunelab.experiments.refresh notebooks/*.ipynb notebooks/*/*.ipynb
 
 lock: $(READY) ## pin the environment anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev -o binder/requirements.txt --generate-hashes \
@@ -96,7 +96,7 @@ matrix: $(READY) ## the wheel in new environments, far from the clone, for PYTHO
 	  (cd build/matrix && OMP_NUM_THREADS=1 venv/bin/pytest -q -p no:nbval $(addprefix ../../tests/,$(MATRIX))); \
 	done; done
 
-audit: $(READY) ## known holes of what is pinned (asks PyPI), and the licences of it in docs/dependencies.md
+audit: $(READY) ## known holes of what is pinned (asks PyPI), and the licences of it in docs/reference/dependencies.md
 	$(BIN)/python tests/licences.py
 	$(BIN)/uvx pip-audit --strict --disable-pip --require-hashes -r binder/requirements.txt
 

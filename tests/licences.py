@@ -1,6 +1,6 @@
 """The licences of what prunelab brings, by what each package says of itself.
 
-`python tests/licences.py` writes docs/dependencies.md; `make audit` calls it.
+`python tests/licences.py` writes docs/reference/dependencies.md; `make audit` calls it.
 """
 
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-DOCS = Path(__file__).parents[1] / "docs" / "dependencies.md"
+DOCS = Path(__file__).parents[1] / "docs" / "reference" / "dependencies.md"
 EXTRAS = ("dask", "onnx", "timm")
 HEAD = f"""# Dependencies
 

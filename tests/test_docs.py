@@ -1,21 +1,35 @@
 """The pages in Markdown: their Python runs as it stands, what they point to is there."""
 
+import json
 import re
+import shlex
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
+import yaml
 
 import prunelab
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "docs" / "hooks"))
+import figures  # noqa: E402
+import pictures  # noqa: E402
+
 README, CONTRIBUTING, CHANGELOG = (
     ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")
 )
-PAGES = [README, CONTRIBUTING, CHANGELOG, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, CONTRIBUTING, CHANGELOG, *sorted((ROOT / "docs").rglob("*.md"))]
 # not run: its block trains for minutes and writes the checkpoint that we ship; its links are read
 RECORD = ROOT / "data" / "README.md"
+INDEX = ROOT / "docs" / "figures.md"
+ROWS = figures.read_rows(INDEX.read_text(encoding="utf-8"))
+PAPER = (
+    "Fig. 1|Fig. 2(a)|Fig. 2(b)|Fig. 2(c)|Fig. 3|Fig. 4|Fig. 5|Fig. 6|Fig. 7|Fig. 8|Fig. 9|Fig. 10"
+)
+PAPER += "|Table 1|Table 2|Table 3"
 FENCE = re.compile(r"^```([\w{}-]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -97,3 +111,95 @@ def test_names_that_moved_are_where_the_changelog_says():
     rows = re.findall(r"^\| `prunelab\.\S+` \| `prunelab\.(\w+)`", CHANGELOG.read_text(), re.M)
     assert len(rows) > 10
     assert set(rows) <= set(prunelab.__all__)
+
+
+def test_every_figure_and_table_of_the_paper_has_a_row():
+    assert "|".join(row.figure for row in ROWS) == PAPER
+
+
+def read_cells(notebook: Path) -> list[dict]:
+    return json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+
+
+def read_parameters(notebook: Path) -> set[str]:
+    """The names that papermill can set."""
+    cells = [c for c in read_cells(notebook) if "parameters" in c["metadata"].get("tags", [])]
+    (cell,) = cells
+    return set(re.findall(r"^(\w+):", "".join(cell["source"]), re.MULTILINE))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.figure)
+def test_the_command_of_a_figure_can_be_typed(row):
+    """Its recipes are there, and its notebook, which is the one beside it and has the parameters.
+
+    The notebook names the figure.
+    """
+    for command in row.command.split(" && "):
+        program, first, *rest = shlex.split(command)
+        if program == "prunelab":
+            assert first == "replay"
+            assert rest == [name for name in rest if name in prunelab.recipe_names()]
+            continue
+        assert program == "papermill"
+        notebook, (out, *options) = ROOT / first, rest
+        assert notebook == (INDEX.parent / row.notebook).resolve()
+        assert out == "out.ipynb"
+        given = set()
+        while options:
+            option, name, *options = options
+            given |= {name} if option == "-p" else set(yaml.safe_load(name))
+            options = options[1:] if option == "-p" else options
+            assert option in ("-p", "-y")
+        assert given <= read_parameters(notebook)
+        assert any(row.figure in "".join(cell["source"]) for cell in read_cells(notebook))
+
+
+def test_the_index_says_what_was_measured(tmp_path):
+    path = tmp_path / "norms.csv"
+    assert figures.say_measured(path, []) == "not measured yet"
+    path.write_text("model,data\nresnet20,digits\n")
+    assert figures.say_measured(path, ["VGG-16"]) == "VGG-16: not measured yet"
+    path.write_text("model,data\nresnet56,CIFAR-10\nvgg16,CIFAR-10\nvgg16,CIFAR-10\n")
+    said = "ResNet-56, VGG-16 on CIFAR-10"
+    assert figures.say_measured(path, ["VGG-16"]) == said
+    assert figures.say_measured(path, ["ResNet-110"]) == f"{said}; ResNet-110: not measured yet"
+    row = "| Fig. 5: VGG-16 | Filters. | [01](n.ipynb) | `papermill` | `norms.csv` |\n"
+    (tmp_path / "n.ipynb").write_text(
+        json.dumps(
+            {
+                "cells": [
+                    {"cell_type": "markdown", "source": ["# Norms\n", "as in Fig. 5"]},
+                    {"cell_type": "markdown", "source": "## The first layer\n\nFig. 5 has them."},
+                ]
+            }
+        )
+    )
+    filled = figures.fill_rows(row, tmp_path / "page.md", tmp_path)
+    link = "[01: The first layer](n.ipynb#the-first-layer)"
+    assert filled == row.replace("[01](n.ipynb)", link).replace("`norms.csv`", said)
+
+
+def test_the_landing_page_finds_its_pictures(tmp_path):
+    page = ROOT / "docs" / "index.md"
+    text = page.read_text(encoding="utf-8")
+    shown = pictures.show_pictures(text, page, ROOT / "notebooks", tmp_path)
+    assert len(list(tmp_path.iterdir())) == len(pictures.MARK.findall(text)) > 3
+    assert not pictures.MARK.search(shown)
+    assert "![]" not in shown
+    with pytest.raises(ValueError, match="holds no picture named 'nothing'; it holds"):
+        pictures.take_picture(ROOT / "notebooks" / "01_filter_norms.ipynb", "nothing", tmp_path)
+
+
+def test_a_picture_has_words():
+    chart = {"data": {"text/plain": ["<chart: Norms>"]}, "metadata": {}}
+    assert pictures.describe(chart) == "Norms"
+    chart["metadata"] = {"image/png": {"alt": "Lines that fall"}}
+    assert pictures.describe(chart) == "Lines that fall"
+    image = {"data": {"text/plain": "<IPython.core.display.Image object>"}, "metadata": {}}
+    assert pictures.describe(image) == ""
+
+
+@pytest.mark.parametrize("alt", ["", 'alt=""', 'alt=" "', 'alt="lab.png"', 'alt="../a/b.svg"'])
+def test_an_image_without_words_is_found(alt):
+    html = f'<p><img src="x.png" {alt} /><img src="y.png" alt="The lab, as in lab.png"></p>'
+    assert pictures.Images(html).silent == ["x.png"]

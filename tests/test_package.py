@@ -128,7 +128,7 @@ def test_every_room_has_a_short_contents_page():
 
 
 def test_every_public_name_is_on_the_api_page():
-    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
     names = prunelab.__all__
     missing = [n for n in names if not re.search(rf":: prunelab\.{n}$", page, re.MULTILINE)]
     assert not missing
@@ -145,7 +145,11 @@ def test_every_public_name_is_there():
 
 def test_what_notebooks_and_docs_import_is_public():
     """`prunelab`, its charts and its lab are all that a notebook or a page needs."""
-    pages = [*(ROOT / "notebooks").rglob("*.ipynb"), *ROOT.glob("*.md"), *(ROOT / "docs").glob("*")]
+    pages = [
+        *(ROOT / "notebooks").rglob("*.ipynb"),
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+    ]
     for page in pages:
         text = page.read_text(encoding="utf-8") if page.is_file() else ""
         found = set(re.findall(r"^[ \"]*(?:from|import) (prunelab[\w.]*)", text, re.MULTILINE))

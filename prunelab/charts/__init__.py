@@ -20,6 +20,7 @@ from prunelab.charts.curves import (
     sensitivity,
     sensitivity_handles,
     sensitivity_map,
+    strategies,
 )
 from prunelab.charts.filters import (
     describe_norms,
@@ -27,12 +28,13 @@ from prunelab.charts.filters import (
     filter_norms,
     layer_norms,
     norm_lines,
+    steepness,
 )
 from prunelab.charts.front import front
 from prunelab.charts.network import describe_network, network
 from prunelab.charts.plans import coupling, kept_plans, overlap, plan_shares
 from prunelab.charts.predictions import class_accuracy, confusion, flip_images
-from prunelab.charts.style import enable, render_png
+from prunelab.charts.style import Picture, as_picture, enable, picture, render_png
 from prunelab.charts.sweep import sweep
 from prunelab.charts.tiles import compare_scores, filter_tiles, kernel_pictures, map_pictures
 
@@ -42,6 +44,8 @@ del sys, without
 
 __all__ = [
     "HANDLES",
+    "Picture",
+    "as_picture",
     "choices",
     "class_accuracy",
     "compare_scores",
@@ -67,12 +71,15 @@ __all__ = [
     "network",
     "norm_lines",
     "overlap",
+    "picture",
     "place_handles",
     "plan_shares",
     "render_png",
     "sensitivity",
     "sensitivity_handles",
     "sensitivity_map",
+    "steepness",
+    "strategies",
     "sweep",
     "tradeoff",
 ]

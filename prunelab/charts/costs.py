@@ -1,9 +1,25 @@
 """Charts of cost: of each layer, of choices within a budget, of measured time, beside accuracy."""
 
+import math
+from typing import Any
+
 import altair as alt
 import pandas as pd
 
-from prunelab.charts.style import COLOURS, KIND_COLOURS, PERCENT, WHOLE, Chart, percent_tip
+from prunelab.charts.style import (
+    COLOURS,
+    FEW,
+    FORMS,
+    GREY,
+    KIND_COLOURS,
+    PERCENT,
+    Chart,
+    name_start,
+    percent_tip,
+    scale_errors,
+    tell_apart,
+)
+from prunelab.findings import described
 
 MEASURES = {"flops": "multiply-adds", "params": "parameters", "memory": "bytes of maps"}
 
@@ -35,7 +51,8 @@ def layer_cost(cost: pd.DataFrame) -> alt.VConcatChart:
         "What each layer costs, for one image", subtitle="front to back; grey before, blue after"
     )
     left = alt.param(name="left", value=cost_left(cost))
-    return alt.vconcat(*panels, title=title, spacing=8).add_params(left)
+    chart = alt.vconcat(*panels, title=title, spacing=8).add_params(left)
+    return chart.properties(description=described.layer_cost(cost))
 
 
 def _draw_cost(cost: pd.DataFrame, name: str, axis: alt.Axis) -> Chart:
@@ -56,7 +73,7 @@ def _draw_cost(cost: pd.DataFrame, name: str, axis: alt.Axis) -> Chart:
             tooltip=["paper_name:N", "layer:N", "when:N", amount_tip],
         )
     )
-    before = base.transform_filter("datum.when == 'before'").mark_bar(opacity=0.6)
+    before = base.transform_filter("datum.when == 'before'").mark_bar()
     after = base.transform_filter("datum.when == 'after'").mark_bar(width={"band": 0.5})
     return alt.layer(before, after)
 
@@ -96,22 +113,42 @@ def choices(compared: pd.DataFrame) -> Chart:
     """
     # `predicted` stays out: it may be empty, which JSON has no number for
     shown = ["choice", "flops_left", "params_left", "accuracy", "accuracy_low", "accuracy_high"]
+    names = list(dict.fromkeys(compared["choice"]))
+    scales = tell_apart(names)
     base = alt.Chart(compared[shown]).encode(
-        x=alt.X("flops_left:Q", title="multiply-adds left", axis=PERCENT, scale=WHOLE),
-        color=alt.Color("choice:N", title="ratios", sort=None),
+        x=alt.X("flops_left:Q", **_frame(compared["flops_left"], "multiply-adds left")),
+        color=alt.Color("choice:N", title="ratios", sort=None, scale=scales["color"]),
     )
-    lines = base.mark_line(strokeDash=[4, 3]).encode(y="accuracy:Q")
-    low = alt.Y("accuracy_low:Q", scale=WHOLE)
+    spread = pd.concat([compared["accuracy_low"], compared["accuracy_high"]])
+    upward = _frame(spread, "accuracy, not retrained")
+    y = alt.Y("accuracy:Q", **upward)
+    dashes: dict[str, Any] = {}
+    forms: dict[str, Any] = {}
+    if len(names) <= FEW:
+        named: dict[str, Any] = {"title": "ratios", "sort": None}
+        dashes["strokeDash"] = alt.StrokeDash("choice:N", scale=scales["strokeDash"], **named)
+        forms["shape"] = alt.Shape("choice:N", scale=scales["shape"], **named)
+    lines = base.mark_line().encode(y=y, **dashes)
+    low = alt.Y("accuracy_low:Q", **upward)
     bars = base.mark_rule().encode(y=low, y2="accuracy_high:Q")
     tips = [percent_tip(name) for name in ("accuracy", "flops_left", "params_left")]
-    points = base.mark_point(filled=True, size=80).encode(
-        y=alt.Y("accuracy:Q", title="accuracy, not retrained", axis=PERCENT, scale=WHOLE),
-        tooltip=["choice:N", *tips],
+    points = base.mark_point(filled=True, size=80, opacity=1).encode(
+        y=y, tooltip=["choice:N", *tips], **forms
     )
     title = alt.Title(
         "What the same budget leaves", subtitle="bars hold the accuracy 95 times in 100"
     )
-    return alt.layer(lines, bars, points).properties(width=420, height=240, title=title)
+    said = described.choices(compared)
+    chart = alt.layer(lines, bars, points)
+    return chart.properties(width=420, height=240, title=title, description=said)
+
+
+def _frame(values: pd.Series, words: str) -> dict[str, Any]:
+    """An axis of fractions around these, by tens of per cent; its title says where it starts."""
+    low = max(0, math.floor(10 * float(values.min()) - 0.1) / 10)
+    high = min(1, math.ceil(10 * float(values.max()) + 0.1) / 10)
+    scale = alt.Scale(domain=[low, high], nice=False)
+    return {"title": name_start(words, low), "axis": PERCENT, "scale": scale}
 
 
 def latency(measured: pd.DataFrame) -> alt.FacetChart:
@@ -136,15 +173,15 @@ def latency(measured: pd.DataFrame) -> alt.FacetChart:
     of_recipes = "recipe" in frame
     most = max(1.0, float(frame["time_left"].max()))
     least = min(float(frame["time_left"].min()), float(frame["flops_left"].min()))
-    scale = alt.Scale(domain=[round(least - 0.1, 1), round(most + 0.05, 1)], nice=False)
+    start = max(0.0, round(least - 0.1, 1))
+    scale = alt.Scale(domain=[start, round(most + 0.05, 1)], nice=False)
     axis = alt.Axis(format="%", tickCount=4)
 
-    base = alt.Chart(frame).encode(
-        x=alt.X("flops_left:Q", title="multiply-adds left", scale=scale, axis=axis)
-    )
+    title_x = name_start("multiply-adds left", start)
+    base = alt.Chart(frame).encode(x=alt.X("flops_left:Q", title=title_x, scale=scale, axis=axis))
     line = (
         base.transform_calculate(at="datum.flops_left")
-        .mark_line(color="#999999", strokeDash=[4, 3])
+        .mark_line(color=GREY, strokeDash=[4, 3])
         .encode(y=alt.Y("at:Q", scale=scale, axis=axis), detail="images:N")
     )
     tips: list[str | alt.Tooltip] = ["recipe:N"] if of_recipes else []
@@ -152,11 +189,15 @@ def latency(measured: pd.DataFrame) -> alt.FacetChart:
     tips += [alt.Tooltip(f"{name}:Q", format=".1f") for name in ("median_ms", "low_ms", "high_ms")]
     tips += [percent_tip(name) for name in ("time_left", "flops_left")]
     tips += [alt.Tooltip("unaligned:Q", title="widths not multiples of 8")]
-    recipes = alt.Color("recipe:N", title="recipe")
     names = list(dict.fromkeys(frame["model"]))
-    points = base.mark_point(size=90, strokeWidth=2.5).encode(
-        y=alt.Y("time_left:Q", title="measured time left", scale=scale, axis=axis),
-        color=recipes if of_recipes else alt.value(COLOURS["after"]),
+    title_y = name_start("measured time left", start)
+    recipes: Any = alt.value(COLOURS["after"])
+    if of_recipes:
+        scales = tell_apart(list(dict.fromkeys(frame["recipe"])))
+        recipes = alt.Color("recipe:N", title="recipe", scale=scales["color"])
+    points = base.mark_point(size=90, strokeWidth=2.5, opacity=1).encode(
+        y=alt.Y("time_left:Q", title=title_y, scale=scale, axis=axis),
+        color=recipes,
         shape=alt.Shape("model:N", sort=names, title="network"),
         tooltip=tips,
     )
@@ -166,7 +207,8 @@ def latency(measured: pd.DataFrame) -> alt.FacetChart:
     title = alt.Title("Does the time fall as the multiply-adds do?", subtitle=subtitle)
     facet = alt.Facet("images:N", sort=list(dict.fromkeys(order)), title=None)
     chart = alt.layer(line, points).properties(width=300, height=240)
-    return chart.facet(facet=facet, columns=2).properties(title=title)
+    said = described.latency(measured)
+    return chart.facet(facet=facet, columns=2).properties(title=title, description=said)
 
 
 def _name_panel(batch: int, format: str, runtime: str) -> str:
@@ -175,7 +217,7 @@ def _name_panel(batch: int, format: str, runtime: str) -> str:
 
 
 def tradeoff(rows: pd.DataFrame) -> alt.Chart | alt.FacetChart:
-    """Test accuracy against multiply-adds for one image, a point for each network.
+    """Test error against multiply-adds for one image, a point for each network.
 
     Args:
         rows: of replays, as `read_rows` or `Experiment.report` give them.
@@ -188,35 +230,36 @@ def tradeoff(rows: pd.DataFrame) -> alt.Chart | alt.FacetChart:
     """
     kinds = [kind for kind in KIND_COLOURS if kind in set(rows["kind"])]
     colours = alt.Scale(domain=kinds, range=[KIND_COLOURS[kind] for kind in kinds])
-    forms = ["circle", "cross", "square", "triangle-down", "triangle-up", "diamond"]
-    shapes = alt.Scale(domain=kinds, range=forms[: len(kinds)])
+    shapes = alt.Scale(domain=kinds, range=FORMS[: len(kinds)])
     x = alt.X(
         "flops:Q",
         title="multiply-adds for one image",
         axis=alt.Axis(format="~s"),
         scale=alt.Scale(zero=True),
     )
-    y = alt.Y("test_accuracy:Q", title="test accuracy", axis=PERCENT, scale=WHOLE)
-    accuracy = alt.Tooltip("test_accuracy:Q", format=".2%")
+    frame = rows.assign(error=1 - rows["test_accuracy"])
+    y = alt.Y("error:Q", **scale_errors(frame["error"], "test error"))
+    errors = [alt.Tooltip(f"{name}:Q", format=".2%") for name in ("error", "test_accuracy")]
     flops = alt.Tooltip("flops:Q", format=",")
     chart = (
-        alt.Chart(rows)
-        .mark_point(size=120, strokeWidth=2.5)
+        alt.Chart(frame)
+        .mark_point(size=120, strokeWidth=2.5, opacity=1)
         .encode(
             x=x,
             y=y,
             color=alt.Color("kind:N", scale=colours, title="network"),
             shape=alt.Shape("kind:N", scale=shapes, title="network"),
-            tooltip=["recipe:N", "kind:N", "seed:N", accuracy, flops],
+            tooltip=["recipe:N", "kind:N", "seed:N", *errors, flops],
         )
     )
-    title = "What it costs and how well it does"
+    title = alt.Title("What it costs and how well it does", subtitle="lower is better")
+    said = described.tradeoff(rows)
     if len(set(rows["recipe"])) == 1:
-        return chart.properties(width=420, height=240, title=title)
+        return chart.properties(width=420, height=240, title=title, description=said)
     named = chart.transform_calculate(panel="datum.recipe + ' on ' + datum.dataset")
     return (
         named.properties(width=260, height=200)
         .facet(facet=alt.Facet("panel:N", title=None), columns=2)
         .resolve_scale(x="independent")
-        .properties(title=title)
+        .properties(title=title, description=said)
     )

@@ -1,6 +1,7 @@
 """Charts of accuracy: against filters removed, and epoch by epoch."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -8,15 +9,18 @@ import pandas as pd
 
 from prunelab.charts.style import (
     KIND_COLOURS,
-    OTHER_COLOURS,
     PERCENT,
     WHOLE,
     Chart,
     percent_tip,
+    scale_errors,
+    tell_apart,
     title_tip,
 )
+from prunelab.findings import describe_strategies, described
 
 SPLITS = {"train_accuracy": "train", "val_accuracy": "validation", "test_accuracy": "test"}
+ALONE = "pruned alone"
 BANDS = "bands hold the accuracy 95 times in 100"
 
 
@@ -42,11 +46,9 @@ def sensitivity(measured: pd.DataFrame) -> Chart | alt.FacetChart:
     frame["position"] = frame["layer"].map(places)
     panels = 1 < layers["stage"].nunique() < len(layers)
 
-    legend = alt.Legend(symbolOpacity=1)
-    colour = alt.Color("paper_name:N", title="pruned alone", sort=None, legend=legend)
-    if panels:
-        ramp = alt.Scale(scheme="viridis")
-        colour = alt.Color("position:O", title="layer of the stage", scale=ramp, legend=legend)
+    field, title = ("position:O", "layer of the stage") if panels else ("paper_name:N", ALONE)
+    lines_of = sorted(set(places)) if panels else list(dict.fromkeys(frame["paper_name"]))
+    colour, dashes = _tell_lines(field, lines_of, title=title, legend=alt.Legend(symbolOpacity=1))
     base = alt.Chart(frame).encode(
         x=alt.X("share:Q", title="filters removed", axis=PERCENT),
         color=colour,
@@ -55,7 +57,7 @@ def sensitivity(measured: pd.DataFrame) -> Chart | alt.FacetChart:
     low = alt.Y("accuracy_low:Q", scale=WHOLE)
     band = base.mark_area(opacity=0.15).encode(y=low, y2="accuracy_high:Q")
     y = alt.Y("accuracy:Q", title="accuracy without retraining", axis=PERCENT, scale=WHOLE)
-    lines = base.mark_line().encode(y=y)
+    lines = base.mark_line().encode(y=y, **dashes)
     shown = ["paper_name:N", "layer:N", "removed:Q", "filters:Q", "correct:Q", "total:Q"]
     tips = [
         percent_tip("accuracy"),
@@ -65,16 +67,27 @@ def sensitivity(measured: pd.DataFrame) -> Chart | alt.FacetChart:
     picked = alt.selection_point(
         name="picked", fields=["layer", "ratio"], toggle=False, clear=False
     )
-    points = base.mark_point(filled=True, size=40).encode(y=y, tooltip=[*shown, *tips])
+    points = base.mark_point(filled=True, size=40, opacity=1).encode(y=y, tooltip=[*shown, *tips])
     chart = alt.layer(band, lines, points.add_params(picked))
-    title = alt.Title("Sensitivity: each layer pruned alone", subtitle=_describe_measured(measured))
+    head = alt.Title("Sensitivity: each layer pruned alone", subtitle=_describe_measured(measured))
+    said = described.sensitivity(measured)
     if not panels:
-        return chart.properties(width=420, height=240, title=title)
+        return chart.properties(width=420, height=240, title=head, description=said)
     return (
         chart.properties(width=260, height=190)
         .facet(facet=alt.Facet("stage:N", title=None), columns=3)
-        .properties(title=title)
+        .properties(title=head, description=said)
     )
+
+
+def _tell_lines(field: str, names: Sequence[Any], **how: Any) -> tuple[alt.Color, dict[str, Any]]:
+    """The colours of lines and, where these are few, their dashes, with one legend."""
+    scales = tell_apart(names)
+    dashes = {}
+    if "strokeDash" in scales:  # the legend shows lines
+        how["legend"].symbolType, how["legend"].symbolSize = "stroke", 500
+        dashes["strokeDash"] = alt.StrokeDash(field, sort=names, scale=scales["strokeDash"], **how)
+    return alt.Color(field, sort=names, scale=scales["color"], **how), dashes
 
 
 def _describe_measured(measured: pd.DataFrame, marks: str = BANDS) -> list[str]:
@@ -107,14 +120,8 @@ def sensitivity_handles(measured: pd.DataFrame, at: Mapping[str, Sequence[float]
     frame = measured.drop_duplicates(["layer", "removed"])
     frame = frame.assign(share=frame["removed"] / frame["filters"]).round(4)
     names = list(dict.fromkeys(frame["paper_name"]))
-    scale = alt.Scale(scheme="viridis") if len(names) > len(OTHER_COLOURS) else alt.Undefined
-    colour = alt.Color(
-        "paper_name:N",
-        title="pruned alone",
-        sort=names,
-        scale=scale,
-        legend=alt.Legend(symbolOpacity=1, columns=1 + len(names) // 16, symbolLimit=0),
-    )
+    legend = alt.Legend(symbolOpacity=1, columns=1 + len(names) // 16, symbolLimit=0)
+    colour, dashes = _tell_lines("paper_name:N", names, title=ALONE, legend=legend)
     x = alt.X("share:Q", title="filters removed", axis=PERCENT, scale=WHOLE)
     y = alt.Y("accuracy:Q", title="accuracy without retraining", axis=PERCENT, scale=WHOLE)
     shown = ["paper_name:N", "layer:N", "removed:Q", "filters:Q", "correct:Q", "total:Q"]
@@ -122,12 +129,16 @@ def sensitivity_handles(measured: pd.DataFrame, at: Mapping[str, Sequence[float]
     band = base.mark_area(opacity=0.1).encode(
         y=alt.Y("accuracy_low:Q", scale=WHOLE), y2="accuracy_high:Q"
     )
-    lines = base.mark_line(strokeWidth=1.5).encode(y=y)
+    lines = base.mark_line(strokeWidth=1.5).encode(y=y, **dashes)
     picked = alt.selection_point(
         name="picked", fields=["layer", "ratio"], toggle=False, clear=False
     )
     tips = [*shown, percent_tip("accuracy")]
-    points = base.mark_point(filled=True, size=28).encode(y=y, tooltip=tips).add_params(picked)
+    points = (
+        base.mark_point(filled=True, size=28, opacity=1)
+        .encode(y=y, tooltip=tips)
+        .add_params(picked)
+    )
     handles = (
         alt.Chart(frame.drop_duplicates("layer")[["layer", "paper_name"]], name="handles")
         .transform_calculate(
@@ -135,7 +146,14 @@ def sensitivity_handles(measured: pd.DataFrame, at: Mapping[str, Sequence[float]
             accuracy="at[datum.layer] ? at[datum.layer][1] : null",
         )
         .transform_filter("isValid(datum.share)")
-        .mark_point(size=190, filled=True, stroke="white", strokeWidth=1.5, cursor="ew-resize")
+        .mark_point(
+            size=190,
+            filled=True,
+            opacity=1,
+            stroke="white",
+            strokeWidth=1.5,
+            cursor="ew-resize",
+        )
         .encode(x=x, y=y, color=colour, tooltip=["paper_name:N", percent_tip("share", "removed")])
     )
     level = (
@@ -143,7 +161,7 @@ def sensitivity_handles(measured: pd.DataFrame, at: Mapping[str, Sequence[float]
         .transform_calculate(accuracy="level")
         .encode(y=alt.Y("accuracy:Q", scale=WHOLE, title="accuracy without retraining"))
     )
-    line = level.mark_rule(strokeWidth=2, strokeDash=[6, 4], opacity=0.8)
+    line = level.mark_rule(strokeWidth=2, strokeDash=[6, 4])
     # wide, to be hit, also between the dashes
     easy = level.properties(name="line").mark_rule(
         strokeWidth=14, strokeOpacity=0.01, cursor="ns-resize"
@@ -154,7 +172,7 @@ def sensitivity_handles(measured: pd.DataFrame, at: Mapping[str, Sequence[float]
     lowest = float(frame["accuracy"].min())
     return (
         alt.layer(band, lines, line, easy, points, handles)
-        .properties(width=520, height=300, title=title)
+        .properties(width=520, height=300, title=title, description=described.sensitivity(measured))
         .add_params(
             alt.param(name="at", value=dict(at)),
             alt.param(name="dragged", value=None),
@@ -230,7 +248,7 @@ def sensitivity_map(measured: pd.DataFrame) -> Chart:
     colour = alt.Color(
         "accuracy:Q",
         title="accuracy",
-        scale=alt.Scale(scheme="viridis", domain=[0, 1]),
+        scale=alt.Scale(scheme=alt.SchemeParams("viridis", extent=[0, 0.8]), domain=[0, 1]),
         legend=alt.Legend(type="symbol", symbolType="square", format="%"),
     )
     picked = alt.selection_point(
@@ -246,12 +264,14 @@ def sensitivity_map(measured: pd.DataFrame) -> Chart:
     here = (
         alt.Chart(frame)
         .transform_filter("at[datum.layer] && abs(at[datum.layer][0] - datum.ratio) <= 0.05")
-        .mark_point(size=30, filled=True, color="white", stroke="black", strokeWidth=1)
+        .mark_point(size=30, filled=True, opacity=1, color="white", stroke="black", strokeWidth=1)
         .encode(x=x, y=y)
     )
     dots = "dots: where each layer stands"
     title = alt.Title("Sensitivity, layer by layer", subtitle=_describe_measured(measured, dots))
-    chart = alt.layer(fields, here).properties(width=620, height=230, title=title)
+    said = described.sensitivity(measured)
+    chart = alt.layer(fields, here)
+    chart = chart.properties(width=620, height=230, title=title, description=said)
     return chart.add_params(alt.param(name="at", value={}))
 
 
@@ -280,16 +300,13 @@ def compare_sensitivity(
     frame = frame.assign(share=frame["removed"] / frame["filters"])
     accuracies = ["accuracy", "accuracy_low", "accuracy_high"]
     columns = ["layer", "way", "share", *accuracies, "correct", "total"]
+    shown = alt.Legend(title=legend, symbolOpacity=1)
+    colour, dashes = _tell_lines("way:N", list(measured), title=title_tip(legend), legend=shown)
     base = alt.Chart(frame[columns].round(4)).encode(
-        x=alt.X("share:Q", title="filters removed", axis=PERCENT),
-        color=alt.Color(
-            "way:N",
-            title=title_tip(legend),
-            sort=None,
-            legend=alt.Legend(title=legend, symbolOpacity=1),
-        ),
+        x=alt.X("share:Q", title="filters removed", axis=PERCENT), color=colour
     )
     line = base.mark_line(point=alt.OverlayMarkDef(size=25)).encode(
+        **dashes,
         y=alt.Y("accuracy:Q", title="accuracy", axis=PERCENT, scale=WHOLE),
         tooltip=["layer:N", "way:N", percent_tip("accuracy"), "correct:Q", "total:Q"],
     )
@@ -303,19 +320,22 @@ def compare_sensitivity(
         alt.layer(*marks)
         .properties(width=210, height=180)
         .facet(facet=panels, columns=3)
-        .properties(title=alt.Title(title, subtitle=subtitle))
+        .properties(
+            title=alt.Title(title, subtitle=subtitle),
+            description=described.compare_sensitivity(measured),
+        )
     )
 
 
 def learning_curves(history: pd.DataFrame) -> alt.FacetChart:
-    """Accuracy by epoch on train, validation and test, a panel for each training.
+    """Error by epoch on train, validation and test, a panel for each training.
 
     Args:
         history: `Experiment.history`, or the frame of `train` with a column kind: what was trained.
             With a column step, the epochs of the steps of a schedule follow one another.
 
     Returns:
-        A line for each split whose accuracy the frame holds.
+        A line for each split whose accuracy the frame holds; errors on a log scale.
 
     Example:
         >>> charts.learning_curves(train(model, data, settings).assign(kind="baseline"))
@@ -325,19 +345,63 @@ def learning_curves(history: pd.DataFrame) -> alt.FacetChart:
     splits = [name for column, name in SPLITS.items() if column in history]
     named = history.rename(columns=SPLITS)
     long = named.melt(["kind", "epoch"], splits, "split", "accuracy").round(4)
+    long = long.assign(error=(1 - long["accuracy"]).round(4))
     last = int(history["epoch"].max())
     ticks = list(range(1, last + 1, -(-last // 8)))
-    legend = alt.Legend(orient="top")
+    colour, dashes = _tell_lines("split:N", splits, title=None, legend=alt.Legend(orient="top"))
     return (
         alt.Chart(long)
         .mark_line(point=alt.OverlayMarkDef(size=20))
         .encode(
             x=alt.X("epoch:Q", axis=alt.Axis(values=ticks, format="d")),
-            y=alt.Y("accuracy:Q", axis=PERCENT, scale=WHOLE),
-            color=alt.Color("split:N", sort=splits, title=None, legend=legend),
-            tooltip=["kind:N", "epoch:Q", "split:N", percent_tip("accuracy")],
+            y=alt.Y("error:Q", **scale_errors(long["error"], "error")),
+            color=colour,
+            **dashes,
+            tooltip=["kind:N", "epoch:Q", "split:N", percent_tip("error"), percent_tip("accuracy")],
         )
         .properties(width=260, height=190)
         .facet(facet=alt.Facet("kind:N", sort=list(KIND_COLOURS), title=None), columns=3)
-        .properties(title="Learning curves")
+        .properties(
+            title=alt.Title("Learning curves", subtitle="lower is better"),
+            description=described.learning_curves(history),
+        )
+    )
+
+
+def strategies(frame: pd.DataFrame) -> alt.FacetChart:
+    """Accuracy of independent and greedy scoring, against the filters removed from each layer.
+
+    Args:
+        frame: a row for each strategy and ratio. Columns: strategy, ratio, correct, total,
+            accuracy, accuracy_low, accuracy_high, flops_left; of several networks, network.
+
+    Returns:
+        A panel for each network; a line with a 95 % band for each strategy.
+
+    Example:
+        >>> charts.strategies(findings.read_frame("strategies"))
+    """
+    shown = ["network", "strategy", "ratio", "correct", "total", "accuracy"]
+    shown += ["accuracy_low", "accuracy_high", "flops_left"]
+    frame = (frame if "network" in frame else frame.assign(network=""))[shown].round(4)
+    names = list(dict.fromkeys(frame["strategy"]))
+    legend = alt.Legend(symbolOpacity=1)
+    colour, dashes = _tell_lines("strategy:N", names, title="strategy", legend=legend)
+    x = alt.X("ratio:Q", title="filters removed from each layer", axis=PERCENT)
+    base = alt.Chart(frame).encode(x=x, color=colour)
+    low = alt.Y("accuracy_low:Q", scale=WHOLE)
+    band = base.mark_area(opacity=0.15).encode(y=low, y2="accuracy_high:Q")
+    tips = [percent_tip("accuracy"), "correct:Q", "total:Q", percent_tip("flops_left")]
+    line = base.mark_line(point=alt.OverlayMarkDef(size=25)).encode(
+        **dashes,
+        y=alt.Y("accuracy:Q", title="accuracy without retraining", axis=PERCENT, scale=WHOLE),
+        tooltip=["strategy:N", "ratio:Q", *tips],
+    )
+    title = alt.Title("Independent and greedy scoring", subtitle=BANDS)
+    panels = alt.Facet("network:N", title=None, sort=list(dict.fromkeys(frame["network"])))
+    return (
+        alt.layer(band, line)
+        .properties(width=320, height=210)
+        .facet(facet=panels, columns=2)
+        .properties(title=title, description=describe_strategies(frame).replace("**", ""))
     )

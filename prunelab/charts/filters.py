@@ -5,12 +5,27 @@ from collections.abc import Collection
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
 
-from prunelab.charts.style import CHOSEN, COLOURS, PERCENT, WHOLE, Chart
+from prunelab.charts.style import (
+    CHOSEN,
+    COLOURS,
+    FORMS,
+    GREY,
+    PERCENT,
+    RAMP,
+    WHOLE,
+    Chart,
+    Picture,
+    percent_tip,
+    picture,
+    tell_apart,
+)
+from prunelab.findings import describe_correlation, described
 
 FATES = {"kept": "kept", "removed": "removed", "fixed": "must stay"}
 POINTS = 24  # of a line in `norm_lines`, about; more would not be seen
@@ -38,11 +53,13 @@ def filter_norms(ranked: pd.DataFrame, *, columns: int = 3) -> alt.FacetChart:
         detail="paper_name:N",
         tooltip=["paper_name:N", "filter:Q", alt.Tooltip("share:Q", format=".3f"), "fate:N"],
     )
-    lines = base.mark_line(strokeWidth=1, color="#cccccc")
-    scale = alt.Scale(domain=list(FATES.values()), range=[COLOURS[fate] for fate in FATES])
-    points = base.mark_circle(size=22).encode(
-        color=alt.Color("fate:N", scale=scale, title="filters", legend=alt.Legend(orient="top")),
-        opacity=alt.condition("datum.fate == 'must stay'", alt.value(0.35), alt.value(0.9)),
+    lines = base.mark_line(strokeWidth=0.5, color=GREY)
+    domain, legend = list(FATES.values()), alt.Legend(orient="top")
+    scale = alt.Scale(domain=domain, range=[COLOURS[fate] for fate in FATES])
+    forms = alt.Scale(domain=domain, range=FORMS[: len(domain)])
+    points = base.mark_point(filled=True, size=22, opacity=1).encode(
+        color=alt.Color("fate:N", scale=scale, title="filters", legend=legend),
+        shape=alt.Shape("fate:N", scale=forms, title="filters", legend=legend),
         order=alt.Order("fate:N", sort="ascending"),
     )
     title = alt.Title(
@@ -52,7 +69,7 @@ def filter_norms(ranked: pd.DataFrame, *, columns: int = 3) -> alt.FacetChart:
         alt.layer(lines, points)
         .properties(width=260, height=190)
         .facet(facet=alt.Facet("stage:N", title=None), columns=columns)
-        .properties(title=title)
+        .properties(title=title, description=described.filter_norms(ranked))
     )
 
 
@@ -90,18 +107,20 @@ def norm_lines(ranked: pd.DataFrame, layer: str = "") -> Chart:
     colour = alt.Color(
         "depth:Q",
         title="conv, front to back",
-        scale=alt.Scale(scheme="viridis"),
+        scale=alt.Scale(domain=np.linspace(1, len(layers), len(RAMP)).tolist(), range=RAMP),
         legend=alt.Legend(
             type="symbol", tickMinStep=1, orient="bottom", columns=8, symbolOpacity=1
         ),
     )
-    lines = base.mark_line(opacity=0.6, strokeWidth=1.5).encode(color=colour)
+    lines = base.mark_line(strokeWidth=1).encode(color=colour)
     bold = base.mark_line(color=CHOSEN, strokeWidth=3.5).transform_filter("datum.layer == chosen")
     picked = alt.selection_point(name="picked", fields=["layer"], toggle=False, clear=False)
     easy = base.mark_line(opacity=0, strokeWidth=9).add_params(picked)  # wide, to be hit
-    subtitle = ["pink: the layer beside it"] if layer else []
+    subtitle = ["bold and pink: the layer beside it"] if layer else []
     title = alt.Title("Sorted filter norms of every conv", subtitle=subtitle)
-    chart = alt.layer(lines, bold, easy).properties(width=280, height=220, title=title)
+    chart = alt.layer(lines, bold, easy).properties(
+        width=280, height=220, title=title, description=described.filter_norms(ranked)
+    )
     return chart.add_params(alt.param(name="chosen", value=layer))
 
 
@@ -122,7 +141,7 @@ def layer_norms(shown: dict[str, Any], most: int) -> Chart:
     """
     fates = list(FATES)
     colours = alt.Scale(domain=fates, range=[COLOURS[fate] for fate in fates])
-    shapes = alt.Scale(domain=fates, range=["circle", "cross", "square"])
+    shapes = alt.Scale(domain=fates, range=FORMS[: len(fates)])
     from_zero = alt.Scale(zero=True)
     whole = alt.Axis(tickMinStep=1)
     points = (
@@ -134,7 +153,7 @@ def layer_norms(shown: dict[str, Any], most: int) -> Chart:
             fate="shown.fates[datum.i]",
             filter="shown.filters[datum.i]",
         )
-        .mark_point(filled=True, size=36, opacity=0.9)
+        .mark_point(filled=True, size=36, opacity=1)
         .encode(
             x=alt.X("place:Q", title="filters, largest first", axis=whole, scale=from_zero),
             y=alt.Y("score:Q", title="norm", scale=from_zero),
@@ -151,7 +170,9 @@ def layer_norms(shown: dict[str, Any], most: int) -> Chart:
         .encode(x="cut:Q")
     )
     title = alt.Title(alt.ExprRef("shown.title"), fontSize=12)
-    chart = alt.layer(points, cut).properties(width=290, height=240, title=title)
+    chart = alt.layer(points, cut).properties(
+        width=290, height=240, title=title, description=described.layer_norms(shown)
+    )
     return chart.add_params(alt.param(name="shown", value=shown))
 
 
@@ -186,7 +207,7 @@ def describe_norms(ranked: pd.DataFrame, layer: str) -> dict[str, Any]:
     }
 
 
-def filter_images(weight: Tensor, removed: Collection[int], *, side: int = 24) -> bytes:
+def filter_images(weight: Tensor, removed: Collection[int], *, side: int = 24) -> Picture:
     """The filters of a first layer as a PNG: those that stay above those that go, as in Fig. 5.
 
     Each filter is stretched to the whole range, so that its pattern shows; the largest norms come
@@ -198,10 +219,10 @@ def filter_images(weight: Tensor, removed: Collection[int], *, side: int = 24) -
         side: pixels of one filter.
 
     Returns:
-        The bytes of a PNG.
+        The bytes of a PNG, which Jupyter shows as a picture; `.alt` says what is seen.
 
     Example:
-        >>> Image(charts.filter_images(graph.filters("conv1"), removed=[]))
+        >>> charts.filter_images(graph.filters("conv1"), removed=[])
     """
     images = weight.detach().float().cpu()
     if images.shape[1] != 3:
@@ -231,4 +252,52 @@ def filter_images(weight: Tensor, removed: Collection[int], *, side: int = 24) -
         top += heights[fate] + GAP
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    return picture(buffer.getvalue(), described.filter_images(len(order), gone))
+
+
+def steepness(points: pd.DataFrame) -> alt.FacetChart:
+    """How much each layer alone loses, against how steeply its sorted norms fall (§3.2).
+
+    Args:
+        points: of `findings.pair_steepness`.
+
+    Returns:
+        A panel for each network and a point for each layer, by its number, coloured by stage.
+
+    Example:
+        >>> charts.steepness(findings.pair_steepness(rank_filters(graph), measured))
+    """
+    number = points["paper_name"].str.removeprefix("conv_")
+    frame = points.assign(number=number)[
+        ["network", "paper_name", "number", "stage", "steepness", "ratio", "lost"]
+    ].round(4)
+    stages = sorted(set(frame["stage"]))
+    scales = tell_apart(stages)
+    marks: dict[str, Any] = {"color": alt.Color("stage:N", scale=scales["color"], title="stage")}
+    if "shape" in scales:
+        marks["shape"] = alt.Shape("stage:N", scale=scales["shape"], title="stage")
+    ratios = sorted(set(frame["ratio"]))
+    at = " or ".join(f"{100 * ratio:.0f} %" for ratio in ratios)
+    base = alt.Chart(frame).encode(
+        x=alt.X(
+            "steepness:Q",
+            title="steepness: 1 − mean norm / largest",
+            scale=alt.Scale(zero=False, padding=12),
+        ),
+        y=alt.Y("lost:Q", title="accuracy lost", axis=PERCENT, scale=alt.Scale(padding=8)),
+    )
+    tips = ["network:N", "paper_name:N", alt.Tooltip("steepness:Q"), percent_tip("lost")]
+    dots = base.mark_point(filled=True, size=60, opacity=1).encode(**marks, tooltip=tips)
+    names = base.mark_text(align="left", dx=6, dy=-5, fontSize=10).encode(text="number:N")
+    title = alt.Title(
+        "Do flat norms mean sensitive?",
+        subtitle=f"each layer pruned alone at {at}; numbers are those of the convs",
+    )
+    panels = alt.Facet("network:N", title=None, sort=list(dict.fromkeys(frame["network"])))
+    return (
+        alt.layer(dots, names)
+        .properties(width=250, height=200)
+        .facet(facet=panels, columns=2)
+        .resolve_scale(x="independent", y="independent")
+        .properties(title=title, description=describe_correlation(points).replace("**", ""))
+    )

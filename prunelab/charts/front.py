@@ -6,11 +6,12 @@ from typing import NamedTuple
 import altair as alt
 import pandas as pd
 
-from prunelab.charts.style import KIND_COLOURS, Chart, percent_tip
+from prunelab.charts.style import GREEN, KIND_COLOURS, Chart, name_start, percent_tip
+from prunelab.findings import described
 
 TICKS = alt.Axis(format="%", tickCount=6)
 INTERVAL = ["accuracy", "accuracy_low", "accuracy_high"]
-GOAL = "#009E73"
+GOAL = GREEN
 MANY = 0.15  # of accuracy: what is lost beyond it is out of sight where little may be
 
 
@@ -60,11 +61,12 @@ def front(
     )
     bars = _draw_intervals(of_front, view).encode(color=alt.value(KIND_COLOURS["pruned"]))
     points = (
-        base.mark_point(filled=True, clip=True, cursor="pointer")
+        base.mark_point(clip=True, opacity=1, strokeWidth=1.2, cursor="pointer")
         .encode(
             y=view.y(),
-            color=colour,
-            opacity=alt.condition("datum.on_front", alt.value(1), alt.value(0.4)),
+            fill=colour,
+            stroke=colour,
+            fillOpacity=alt.condition("datum.on_front", alt.value(1), alt.value(0)),
             size=alt.condition(picked, alt.value(220), alt.value(55), empty=False),
             tooltip=["point:Q", "found:N", *tips],
         )
@@ -80,10 +82,12 @@ def front(
         "What accuracy is had at what cost",
         subtitle=[
             f"{count}, run on {int(found['total'].max()):,} images, not retrained",
-            "line: the most accurate within a cost; bars hold the accuracy 95 times in 100",
+            "line and full dots: the most accurate within a cost; rings: the rest",
+            "bars hold the accuracy 95 times in 100",
         ],
     )
-    return alt.layer(*layers).properties(width=480, height=300, title=title)
+    said = described.front(found)
+    return alt.layer(*layers).properties(width=480, height=300, title=title, description=said)
 
 
 class _View(NamedTuple):
@@ -95,11 +99,13 @@ class _View(NamedTuple):
     @property
     def x(self) -> alt.X:
         scale = alt.Scale(domain=self.across, nice=False, zero=False)
-        return alt.X("flops_left:Q", title="multiply-adds left", scale=scale, axis=TICKS)
+        words = name_start("multiply-adds left", self.across[0])
+        return alt.X("flops_left:Q", title=words, scale=scale, axis=TICKS)
 
     def y(self, name: str = "accuracy") -> alt.Y:
         scale = alt.Scale(domain=self.upward, nice=False, zero=False)
-        return alt.Y(f"{name}:Q", title="accuracy", scale=scale, axis=TICKS)
+        words = name_start("accuracy", self.upward[0])
+        return alt.Y(f"{name}:Q", title=words, scale=scale, axis=TICKS)
 
 
 def _frame(shown: pd.DataFrame, max_flops: float | None) -> _View:
@@ -111,7 +117,7 @@ def _frame(shown: pd.DataFrame, max_flops: float | None) -> _View:
 
 
 def _draw_intervals(base: alt.Chart, view: _View) -> alt.Chart:
-    rules = base.mark_rule(opacity=0.45, clip=True)
+    rules = base.mark_rule(strokeWidth=0.8, clip=True)
     return rules.encode(y=view.y("accuracy_low"), y2="accuracy_high:Q")
 
 
@@ -140,18 +146,20 @@ def _shade_goal(
 
 
 def _name_pinned(pinned: pd.DataFrame, view: _View) -> list[alt.Chart]:
-    """Diamonds with their intervals and names."""
+    """Diamonds, squares once retrained, with their intervals and names."""
     kinds = ["pruned", "retrained"]
     states = pinned["retrained"].map(dict(zip([False, True], kinds, strict=True)))
     scale = alt.Scale(domain=kinds, range=[KIND_COLOURS[kind] for kind in kinds])
     colour = alt.Color("state:N", scale=scale, legend=None)
+    forms = alt.Scale(domain=kinds, range=["diamond", "square"])
+    shape = alt.Shape("state:N", scale=forms, legend=None)
     tips = ["name:N", "state:N", *map(percent_tip, ["flops_left", *INTERVAL])]
     rows = pinned[["name", "flops_left", *INTERVAL]].assign(state=states)
     base = alt.Chart(rows).encode(x=view.x)
-    marks = base.mark_point(shape="diamond", filled=True, size=150, opacity=1, clip=True)
+    marks = base.mark_point(filled=True, size=150, opacity=1, clip=True)
     names = base.mark_text(align="left", dx=9, dy=-9, fontSize=12, clip=True)
     return [
         _draw_intervals(base, view).encode(color=colour),
-        marks.encode(y=view.y(), color=colour, tooltip=tips),
+        marks.encode(y=view.y(), color=colour, shape=shape, tooltip=tips),
         names.encode(y=view.y(), text="name:N"),
     ]

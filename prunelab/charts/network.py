@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from prunelab.charts.layout import Cell, find_joins, list_cells, place_cells
-from prunelab.charts.style import CHOSEN, COLOURS, Chart
+from prunelab.charts.style import BLACK, BLUE, CHOSEN, COLOURS, GREEN, GREY, PURPLE, Chart
+from prunelab.findings import described
 from prunelab.graph import ChannelGraph
 from prunelab.pruning import PruningPlan, measure_cost
 from prunelab.utils.checks import check_choice
@@ -18,7 +19,7 @@ SHADES = {
     "stage": "stage",
 }
 PALE, DEEP, STAYS = "#b3d4ea", "#08519c", "#c4c4c4"
-STAGES = ["#0072B2", "#56B4E9", "#009E73", "#E69F00", "#F0E442"]
+STAGES = [BLUE, GREEN, PURPLE, BLACK, GREY]
 FORMS = {"add": "cross", "concat": "square", "multiply": "diamond", "input": "triangle-right"}
 WHOLE_WIDTH = alt.Scale(domain=[0, 1])
 ON_TOP: Any = {"orient": "top", "offset": 2, "titleOrient": "left", "gradientThickness": 10}
@@ -68,7 +69,7 @@ def network(
     ways = alt.Chart(points).encode(
         x=_x("x"), y=_y("y").scale(down), detail="line:N", order="step:Q"
     )
-    thin: Any = {"color": "#999999", "strokeWidth": 1.2}
+    thin: Any = {"color": GREY, "strokeWidth": 1}
     lines = ways.transform_filter("datum.wraps == 0").mark_line(interpolate="monotone", **thin)
     wraps = ways.transform_filter("datum.wraps == 1").mark_line(strokeDash=[4, 3], **thin)
     frame = nodes.merge(_describe_cells(graph, cells), on="node")
@@ -86,7 +87,9 @@ def network(
     )
     chart = alt.layer(*parts).resolve_scale(color="independent", shape="independent")
     plain = alt.ViewBackground(stroke=None)
-    return chart.properties(width=900, height=height, title=title, view=plain).add_params(
+    said = described.network(measure_cost(graph, plan), type(graph.model).__name__)
+    chart = chart.properties(width=900, height=height, title=title, view=plain, description=said)
+    return chart.add_params(
         alt.param(name="pruned", value=shown),
         alt.param(name="chosen", value=graph.find(layer) if layer else ""),
     )
@@ -284,11 +287,11 @@ def _largest_share(layers: pd.DataFrame, graph: ChannelGraph) -> float:
 def _draw_joins(joins: pd.DataFrame) -> alt.Chart:
     kinds = [kind for kind in dict.fromkeys(joins["kind"]) if kind not in ("input", "output")]
     scale = alt.Scale(domain=kinds, range=[FORMS.get(kind, "circle") for kind in kinds])
-    legend = alt.Legend(symbolFillColor="#777777", symbolStrokeWidth=0, **ON_TOP)
+    legend = alt.Legend(symbolFillColor=GREY, symbolStrokeWidth=0, **ON_TOP)
     shape = alt.Shape("kind:N", scale=scale, legend=legend if kinds else None, title=None)
     return (
         alt.Chart(joins)
-        .mark_point(filled=True, color="#777777", opacity=1, size=45)
+        .mark_point(filled=True, color=GREY, opacity=1, size=45)
         .encode(
             x=_x("middle"),
             y=_y("y"),

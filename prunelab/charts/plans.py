@@ -1,9 +1,21 @@
 """Charts of choices: what goes with a layer's filters, and what the plans of two criteria share."""
 
+import math
+
 import altair as alt
 import pandas as pd
 
-from prunelab.charts.style import COLOURS, PERCENT, Chart, percent_tip
+from prunelab.charts.style import (
+    BLACK,
+    COLOURS,
+    FORMS,
+    PERCENT,
+    PINK,
+    Chart,
+    name_start,
+    percent_tip,
+)
+from prunelab.findings import described
 
 ROLES = {
     "leader": "leads: its norms decide",
@@ -11,7 +23,8 @@ ROLES = {
     "follows": "norm: loses entries",
     "reads": "reads: loses input kernels",
 }
-ROLE_COLOURS = ["#000000", COLOURS["removed"], COLOURS["fixed"], "#E69F00"]
+SHARED = "#7fa9ef"  # black reads well on it
+ROLE_COLOURS = [BLACK, COLOURS["removed"], COLOURS["fixed"], PINK]
 
 
 def coupling(coupled: pd.DataFrame) -> alt.Chart:
@@ -55,7 +68,8 @@ def coupling(coupled: pd.DataFrame) -> alt.Chart:
     )
     step = max(4, min(18, 600 // max(len(frame), 1)))
     title = alt.Title(f"What goes with a filter of {named}")
-    return chart.properties(width=alt.Step(step), height=90, title=title)
+    said = described.coupling(coupled)
+    return chart.properties(width=alt.Step(step), height=90, title=title, description=said)
 
 
 def overlap(compared: pd.DataFrame) -> Chart:
@@ -80,20 +94,19 @@ def overlap(compared: pd.DataFrame) -> Chart:
         y=alt.Y("other:N", sort=names, title=None),
         tooltip=["one:N", "other:N", alt.Tooltip("overlap:Q", format=".0%")],
     )
-    scale = alt.Scale(domain=[0, 1], range=["#ffffff", COLOURS["kept"]], interpolate="rgb")
+    scale = alt.Scale(domain=[0, 1], range=["#ffffff", SHARED], interpolate="rgb")
     squares = base.mark_rect().encode(
         color=alt.Color("overlap:Q", scale=scale, title="shared", legend=alt.Legend(format="%"))
     )
-    text = base.mark_text(fontSize=11).encode(
-        text=alt.Text("overlap:Q", format=".0%"),
-        color=alt.condition("datum.overlap > 0.6", alt.value("white"), alt.value("black")),
-    )
+    text = base.mark_text(fontSize=11, color=BLACK).encode(text=alt.Text("overlap:Q", format=".0%"))
     title = alt.Title(
         "Do criteria choose the same filters?",
         subtitle=f"of the filters that both remove, mean of {compared['layer'].nunique()} layers",
     )
     side = 46 * len(names)
-    return alt.layer(squares, text).properties(width=side, height=side, title=title)
+    said = described.overlap(compared)
+    chart = alt.layer(squares, text)
+    return chart.properties(width=side, height=side, title=title, description=said)
 
 
 def kept_plans(plans: pd.DataFrame, whole: float | None = None) -> Chart:
@@ -115,9 +128,13 @@ def kept_plans(plans: pd.DataFrame, whole: float | None = None) -> Chart:
     states = ["not retrained", "retrained"]
     columns = ["name", "flops_left", "accuracy", "accuracy_low", "accuracy_high", "correct"]
     frame = plans[[*columns, "total"]].dropna().round(4)
-    frame["state"] = plans["retrained"].map({False: states[0], True: states[1]})
-    low = min([*frame["accuracy_low"], whole or 1.0], default=0.0)
-    scale = alt.Scale(domain=[max(0.0, low - 0.05), 1], clamp=True)
+    retrained = plans.loc[frame.index, "retrained"]
+    frame["state"] = retrained.map({False: states[0], True: states[1]})
+    whole = None if whole is None or math.isnan(whole) else whole  # it may not be counted yet
+    low = min([*frame["accuracy_low"], 1.0 if whole is None else whole])
+    low = max(0, math.floor(20 * low - 0.5) / 20)
+    scale = alt.Scale(domain=[low, 1], clamp=True)
+    legend = alt.Legend(orient="top")
     base = alt.Chart(frame).encode(
         x=alt.X(
             "flops_left:Q",
@@ -129,15 +146,18 @@ def kept_plans(plans: pd.DataFrame, whole: float | None = None) -> Chart:
             "state:N",
             title=None,
             scale=alt.Scale(domain=states, range=[COLOURS["removed"], COLOURS["after"]]),
-            legend=alt.Legend(orient="top"),
+            legend=legend,
         ),
     )
-    y = alt.Y("accuracy:Q", title="accuracy", axis=PERCENT, scale=scale)
+    y = alt.Y("accuracy:Q", title=name_start("accuracy", low), axis=PERCENT, scale=scale)
     bars = base.mark_rule().encode(y=alt.Y("accuracy_low:Q", scale=scale), y2="accuracy_high:Q")
     picked = alt.selection_point(name="picked", fields=["name"], toggle=False, clear=False)
     tips = [percent_tip("flops_left"), percent_tip("accuracy"), "correct:Q", "total:Q", "state:N"]
-    points = base.mark_point(filled=True, size=110, cursor="pointer").encode(
-        y=y, tooltip=["name:N", *tips]
+    forms = alt.Scale(domain=states, range=FORMS[: len(states)])
+    points = base.mark_point(filled=True, size=110, opacity=1, cursor="pointer").encode(
+        y=y,
+        shape=alt.Shape("state:N", title=None, scale=forms, legend=legend),
+        tooltip=["name:N", *tips],
     )
     names = base.mark_text(align="left", dx=9, dy=-6).encode(y=y, text="name:N")
     marks = [bars, names, points.add_params(picked)]
@@ -147,7 +167,8 @@ def kept_plans(plans: pd.DataFrame, whole: float | None = None) -> Chart:
     title = alt.Title(
         "Plans side by side", subtitle="dashed: the whole network; bars: 95 % intervals"
     )
-    return alt.layer(*marks).properties(width=520, height=240, title=title)
+    said = described.kept_plans(plans)
+    return alt.layer(*marks).properties(width=520, height=240, title=title, description=said)
 
 
 def plan_shares(shares: pd.DataFrame) -> alt.Chart:
@@ -172,6 +193,7 @@ def plan_shares(shares: pd.DataFrame) -> alt.Chart:
     )
     axis = alt.Axis(labelAngle=-90, labelOverlap=False, labelFontSize=9 if len(layers) > 40 else 11)
     tips = ["name:N", "layer:N", percent_tip("removed")]
+    size = {"width": 620, "height": 26 * len(names)}
     return (
         alt.Chart(shares)
         .mark_rect(stroke="white", strokeWidth=0.5)
@@ -181,5 +203,9 @@ def plan_shares(shares: pd.DataFrame) -> alt.Chart:
             color=colour,
             tooltip=tips,
         )
-        .properties(width=620, height=26 * len(names), title="Where they differ, layer by layer")
+        .properties(
+            **size,
+            title="Where they differ, layer by layer",
+            description=described.plan_shares(shares),
+        )
     )

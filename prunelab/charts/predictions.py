@@ -14,13 +14,15 @@ from prunelab.charts.style import (
     COLOURS,
     KIND_COLOURS,
     OTHER_COLOURS,
-    PERCENT,
-    WHOLE,
     Chart,
+    Picture,
     percent_tip,
+    picture,
+    scale_errors,
     title_tip,
 )
 from prunelab.data import FileSplit, Split, open_image
+from prunelab.findings import described
 
 NETWORK_COLOURS = {"whole": KIND_COLOURS["baseline"], **KIND_COLOURS}
 VERDICT_COLOURS = {
@@ -37,7 +39,7 @@ PAPER, INK = "#fafafa", "#222222"  # cards are light on any page
 
 
 def class_accuracy(counted: pd.DataFrame, *, limit: int = 25) -> Chart:
-    """The accuracy of each class, a dot for each network; what lost most comes first.
+    """The error of each class, a dot for each network; what lost most comes first.
 
     Args:
         counted: of `count_classes`. Loss is what the second network loses to the first.
@@ -57,7 +59,10 @@ def class_accuracy(counted: pd.DataFrame, *, limit: int = 25) -> Chart:
     order = list(lost.sort_values(ascending=False, kind="stable").index)
     shown = order[:limit]
     columns = ["network", "class", "correct", "total", "accuracy", "accuracy_low", "accuracy_high"]
-    frame = frame.loc[frame["class"].isin(shown), columns].round(4)
+    frame = frame.loc[frame["class"].isin(shown), columns]
+    accuracies = frame[["accuracy", "accuracy_high", "accuracy_low"]]
+    frame[["error", "error_low", "error_high"]] = 1 - accuracies
+    frame = frame.round(4)
 
     others = cycle(OTHER_COLOURS)
     own = [NETWORK_COLOURS.get(name) or next(others) for name in networks]
@@ -69,20 +74,25 @@ def class_accuracy(counted: pd.DataFrame, *, limit: int = 25) -> Chart:
         yOffset=alt.YOffset("network:N", sort=networks, scale=alt.Scale(paddingOuter=0.8)),
         color=alt.Color("network:N", scale=colours, title=None, legend=legend),
     )
-    low = alt.X("accuracy_low:Q", scale=WHOLE)
-    bars = base.mark_rule(strokeWidth=1.5).encode(x=low, x2="accuracy_high:Q")
+    errors = scale_errors(pd.concat([frame["error_low"], frame["error_high"]]), "error")
+    bars = base.mark_rule(strokeWidth=1.5).encode(
+        x=alt.X("error_low:Q", **errors), x2="error_high:Q"
+    )
+    tips = [percent_tip("error"), percent_tip("accuracy")]
     points = base.mark_point(filled=True, size=50, opacity=1).encode(
-        x=alt.X("accuracy:Q", title="accuracy", axis=PERCENT, scale=WHOLE),
+        x=alt.X("error:Q", **errors),
         shape=alt.Shape("network:N", scale=shapes, title=None, legend=legend),
-        tooltip=["class:N", "network:N", percent_tip("accuracy"), "correct:Q", "total:Q"],
+        tooltip=["class:N", "network:N", *tips, "correct:Q", "total:Q"],
     )
     images = int(counted.groupby("network", observed=True)["total"].sum().max())
-    lines = [f"{images:,} images; bars hold the accuracy 95 times in 100"]
+    lines = [f"{images:,} images; bars hold the error 95 times in 100"]
     if len(order) > limit:
         lines.append(f"the {limit} of {len(order)} classes that lost most")
     height = len(shown) * max(16, 7 * len(networks) + 7)
     title = alt.Title("Which classes lose", subtitle=lines)
-    return alt.layer(bars, points).properties(width=420, height=height, title=title)
+    said = described.class_accuracy(counted)
+    chart = alt.layer(bars, points)
+    return chart.properties(width=420, height=height, title=title, description=said)
 
 
 def confusion(counted: pd.DataFrame) -> Chart:
@@ -124,7 +134,8 @@ def confusion(counted: pd.DataFrame) -> Chart:
             alt.Tooltip(f"{when}:Q", title=title_tip(name))
             for when, name in zip(WHEN, networks, strict=True)
         ]
-    base = alt.Chart(_compare_counts(counted, networks)).encode(
+    drawn = _compare_counts(counted, networks)
+    base = alt.Chart(drawn).encode(
         x=alt.X("predicted:N", scale=scale, title="answer", axis=turned),
         y=alt.Y("class:N", scale=scale, title="class", axis=alt.Axis(**axis)),
         tooltip=["class:N", *tips],
@@ -144,7 +155,9 @@ def confusion(counted: pd.DataFrame) -> Chart:
         text = f"What changes: {networks[0]} → {networks[1]}"
         title = alt.Title(text, subtitle="images more or fewer")
     side = len(classes) * max(6, min(30, 600 // len(classes)))
-    return alt.layer(fields, *numbers).properties(width=side, height=side, title=title)
+    said = described.confusion(drawn, networks)
+    chart = alt.layer(fields, *numbers)
+    return chart.properties(width=side, height=side, title=title, description=said)
 
 
 def _compare_counts(counted: pd.DataFrame, networks: list[str]) -> pd.DataFrame:
@@ -166,7 +179,7 @@ def _find_classes(counted: pd.DataFrame) -> list[str]:
     return [str(name) for name in named.cat.remove_unused_categories().cat.categories]
 
 
-def flip_images(split: Split | FileSplit, flips: pd.DataFrame, *, limit: int = 25) -> bytes:
+def flip_images(split: Split | FileSplit, flips: pd.DataFrame, *, limit: int = 25) -> Picture:
     """Images that two networks answer differently, as a PNG: a card for each, with both answers.
 
     Cards of images that broke are framed in orange, of those that mended in blue.
@@ -177,13 +190,14 @@ def flip_images(split: Split | FileSplit, flips: pd.DataFrame, *, limit: int = 2
         limit: cards, from the first row on.
 
     Returns:
-        The bytes of a PNG, transparent between the cards.
+        The bytes of a PNG, transparent between the cards, which Jupyter shows as a picture;
+        `.alt` says what is seen.
 
     Raises:
         ValueError: there is no row.
 
     Example:
-        >>> Image(charts.flip_images(data.val, find_flips(predicted, "whole", "pruned")))
+        >>> charts.flip_images(data.val, find_flips(predicted, "whole", "pruned"))
     """
     if flips.empty:
         raise ValueError("flips has no row: the two networks answer alike, so no image flips")
@@ -196,7 +210,7 @@ def flip_images(split: Split | FileSplit, flips: pd.DataFrame, *, limit: int = 2
         sheet.paste(card, (place % COLUMNS * (CARD + SPACE), place // COLUMNS * (high + SPACE)))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    return picture(buffer.getvalue(), described.flip_images(flips, limit))
 
 
 def _open(split: Split | FileSplit, place: int) -> Image.Image:

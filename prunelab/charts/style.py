@@ -4,37 +4,43 @@ import base64
 import csv
 import io
 import json
+from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import altair as alt
 import altair.utils.html
+import numpy as np
+import pandas as pd
 from PIL import Image
 
 Chart = alt.LayerChart | alt.FacetChart
 
-# Okabe and Ito's colours, which colour-blind people tell apart; they mean the same in every chart
-COLOURS = {
-    "kept": "#0072B2",
-    "removed": "#D55E00",
-    "fixed": "#999999",
-    "before": "#999999",
-    "after": "#0072B2",
-}
-CHOSEN = "#CC79A7"  # the layer that is looked at
+# seven colours that stand out from white by 4.5 to 1 or more (WCAG 2.2, 1.4.3), and that people who
+# lack a kind of cones tell apart, too; they mean the same in every chart
+BLACK, GREY, BLUE, ORANGE = "#000000", "#666666", "#1f5fd6", "#bc5a00"
+GREEN, PINK, PURPLE = "#00551f", "#cc1f9f", "#3a0a96"
+COLOURS = {"kept": BLUE, "removed": ORANGE, "fixed": GREY, "before": GREY, "after": BLUE}
+CHOSEN = PINK  # the layer that is looked at
 # what a network is in the rows of a replay, in this order
 KIND_COLOURS = {
-    "baseline": "#999999",
-    "pruned": "#D55E00",
-    "retrained": "#0072B2",
-    "continued": "#000000",
-    "scratch-E": "#009E73",
-    "scratch-B": "#CC79A7",
+    "baseline": GREY,
+    "pruned": ORANGE,
+    "retrained": BLUE,
+    "continued": BLACK,
+    "scratch-E": GREEN,
+    "scratch-B": PINK,
 }
-OTHER_COLOURS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000"]
+OTHER_COLOURS = [BLUE, ORANGE, GREEN, PINK, BLACK, GREY, PURPLE]
+RAMP = ["#000000", "#4a0f8f", "#c03a2b"]  # front to back
+# what tells lines and points apart beside their colour, where there are few
+FORMS = ["circle", "cross", "square", "triangle-down", "triangle-up", "diamond"]
+DASHES = [[1, 0], [8, 3], [2, 2], [10, 3, 2, 3], [5, 2], [12, 2]]
+FEW = 6
 # of fractions
 PERCENT = alt.Axis(format="%")
 WHOLE = alt.Scale(domain=[0, 1])
+ERRORS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]  # that an axis names
 # JupyterLab bundles Vega-Lite 5, under this name
 LIVE_SCHEMA = "https://vega.github.io/schema/vega-lite/v5.6.1.json"
 
@@ -65,6 +71,54 @@ def theme() -> alt.theme.ThemeConfig:
     return {"config": config}
 
 
+def ramp(count: int) -> list[str]:
+    """So many colours, front to back."""
+    at = np.linspace(0, len(RAMP) - 1, count)
+    parts = [[int(colour[i : i + 2], 16) for colour in RAMP] for i in (1, 3, 5)]
+    mixed = zip(*(np.interp(at, range(len(RAMP)), part) for part in parts), strict=True)
+    return ["#" + "".join(f"{round(part):02x}" for part in colour) for colour in mixed]
+
+
+def tell_apart(names: Sequence[Any]) -> dict[str, alt.Scale]:
+    """Scales of color, strokeDash and shape: all three where there are few, else a ramp alone."""
+    domain = [*names]
+    if len(domain) > FEW:
+        return {"color": alt.Scale(domain=domain, range=ramp(len(domain)))}
+    ranges: dict[str, list[Any]] = {"color": OTHER_COLOURS, "strokeDash": DASHES, "shape": FORMS}
+    return {
+        channel: alt.Scale(domain=domain, range=values[: len(domain)])
+        for channel, values in ranges.items()
+    }
+
+
+def scale_errors(errors: pd.Series, words: str) -> dict[str, Any]:
+    """Title, scale and axis of errors: a logarithm, so that 0.3 % and 0.6 % are apart beside 90 %.
+
+    Where an error is 0, which has no logarithm, the axis is even from there to the least other.
+    """
+    shown = errors[errors.notna()].clip(0, 1)
+    least = float(shown.min()) if len(shown) else 0.1
+    most = float(shown.max()) if len(shown) else 1.0
+    low = max((tick for tick in ERRORS if tick <= least), default=0.0)
+    high = next((tick for tick in ERRORS if tick >= most), 1)
+    if low == high:
+        low = max((tick for tick in ERRORS if tick < low), default=0.0)
+    other = shown[shown > 0].min()
+    even = max((tick for tick in ERRORS if tick <= other), default=ERRORS[0])
+    ticks = [tick for tick in [low, *ERRORS] if low <= tick <= high and tick >= even * bool(tick)]
+    kind = {"type": "log"} if low else {"type": "symlog", "constant": even}
+    return {
+        "title": f"{words} (log scale)",
+        "scale": alt.Scale(domain=[low, high], nice=False, **kind),
+        "axis": alt.Axis(values=ticks, format=".1~%"),
+    }
+
+
+def name_start(words: str, low: float) -> str:
+    """The title of an axis of fractions, which says so where it does not start at nothing."""
+    return f"{words} (axis from {round(100 * low):d} %)" if low > 0 else words
+
+
 def percent_tip(name: str, title: Any = alt.Undefined) -> alt.Tooltip:
     """A line of a tooltip: a fraction as per cent."""
     return alt.Tooltip(f"{name}:Q", title=title, format=".1%")
@@ -89,20 +143,59 @@ def enable() -> None:
     alt.renderers.enable("prunelab")
 
 
-def render_bundle(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """A chart as Jupyter stores it: {MIME type: content}; the same for the same chart."""
+def render_bundle(spec: dict[str, Any], **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A chart as Jupyter stores it: {MIME type: content}, and what is said of it.
+
+    The same for the same chart. Its description is the picture's alt text, too.
+    """
     title = spec.get("title", "")
     text = title.get("text", "") if isinstance(title, dict) else title
     if isinstance(text, dict):  # an expression
         text = "norms of a layer"
+    said = ". ".join(filter(None, (text, spec.get("description"))))
     bundle: dict[str, Any] = {
         "application/vnd.vegalite.v5+json": _fold_data({**spec, "$schema": LIVE_SCHEMA}),
-        "text/plain": f"<chart: {text}>",
+        "text/plain": f"<chart: {said}>",
     }
     image = render_png(spec)
-    if image is not None:
-        bundle["image/png"] = base64.b64encode(image).decode()
-    return bundle
+    if image is None:
+        return bundle, {}
+    bundle["image/png"] = base64.b64encode(image).decode()
+    return bundle, {"image/png": {"alt": said}}
+
+
+class Picture(bytes):
+    """The bytes of a PNG that Jupyter shows, with a sentence that says what is seen."""
+
+    alt: str
+
+    def __new__(cls, png: bytes, alt: str) -> Self:
+        made = super().__new__(cls, png)
+        made.alt = alt
+        return made
+
+    def __repr__(self) -> str:
+        return f"<picture: {self.alt}>"
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        shown = {"image/png": base64.b64encode(self).decode(), "text/plain": repr(self)}
+        return shown, {"image/png": {"alt": self.alt}}
+
+
+def picture(png: bytes, alt: str) -> Picture:
+    """A PNG that says what is seen in it, where it is shown and where it cannot be.
+
+    Args:
+        png: the bytes of the file.
+        alt: a sentence, read instead of the picture.
+
+    Returns:
+        The same bytes; Jupyter shows them as a picture with this alt text.
+
+    Example:
+        >>> charts.picture(Path("map.png").read_bytes(), "Nine convs, of which the last lose most.")
+    """
+    return Picture(png, alt)
 
 
 def _fold_data(spec: dict[str, Any]) -> dict[str, Any]:
@@ -139,7 +232,7 @@ def render_png(chart: alt.TopLevelMixin | dict[str, Any], scale: float = 1) -> b
         scale: 2 doubles the pixels of each side.
 
     Returns:
-        The bytes of a PNG of 32 colours.
+        The bytes of a PNG of 128 colours.
 
     Example:
         >>> Path("norms.png").write_bytes(charts.render_png(chart))
@@ -151,6 +244,23 @@ def render_png(chart: alt.TopLevelMixin | dict[str, Any], scale: float = 1) -> b
     spec = chart if isinstance(chart, dict) else chart.to_dict()
     drawn = Image.open(io.BytesIO(vl_convert.vegalite_to_png(spec, scale=scale))).convert("RGB")
     buffer = io.BytesIO()
-    # with 32 colours it has a quarter of the size, and looks the same
-    drawn.quantize(32).save(buffer, "PNG", optimize=True)
+    # with 128 colours it has a quarter of the size; they are the chart's own, not means of several
+    few = drawn.quantize(128, Image.Quantize.MAXCOVERAGE)
+    few.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def as_picture(chart: Any) -> Any:
+    """A chart as a picture alone, which takes half the room in a notebook.
+
+    Args:
+        chart: with a description.
+
+    Returns:
+        Its `picture`; the chart itself where vl-convert is not installed.
+
+    Example:
+        >>> charts.as_picture(charts.sensitivity(measured))
+    """
+    png = render_png(chart)
+    return chart if png is None else picture(png, chart.to_dict()["description"])

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from prunelab.charts.filters import FATES
-from prunelab.charts.style import COLOURS, Chart, title_tip
+from prunelab.charts.style import COLOURS, FORMS, Chart, title_tip
+from prunelab.findings import described
 
 # pixels of a tile's picture, for layers of up to so many filters
 SIDES = {64: 32, 256: 22, 10**9: 16}
@@ -150,7 +151,9 @@ def filter_tiles(ranked: pd.DataFrame, pictures: Mapping[int, str]) -> Chart:
     )
     view = alt.ViewBackground(strokeOpacity=0)
     layers = alt.layer(frames, images, hands, texts, easy)
-    return layers.properties(**size, view=view, title=title)
+    return layers.properties(
+        **size, view=view, title=title, description=described.filter_tiles(ranked)
+    )
 
 
 def _place(ranked: pd.DataFrame, columns: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -200,11 +203,17 @@ def compare_scores(
     frame = one.merge(other[["filter", "score"]], on="filter", suffixes=("_one", "_other"))
     agree = frame["score_one"].rank().corr(frame["score_other"].rank())  # Spearman 1904
     frame = frame[["filter", "score_one", "score_other", "fate"]]
+    said = described.compare_scores(frame, names, agree)
     frame = frame.assign(fate=frame["fate"].map(FATES))
     there = [fate for fate in FATES if FATES[fate] in set(frame["fate"])]
     colours = alt.Scale(
         domain=[FATES[fate] for fate in there], range=[COLOURS[fate] for fate in there]
     )
+    forms = alt.Scale(
+        domain=[FATES[fate] for fate in there],
+        range=[FORMS[list(FATES).index(fate)] for fate in there],
+    )
+    legend = alt.Legend(orient="top")
     tips = [alt.Tooltip("filter:Q")]
     axes = {}
     for axis, column, name in (("x", "score_one", names[0]), ("y", "score_other", names[1])):
@@ -217,15 +226,16 @@ def compare_scores(
         tips.append(alt.Tooltip(f"{column}:Q", title=title_tip(name), format=".4g"))
     points = (
         alt.Chart(frame)
-        .mark_circle(size=44, opacity=1)
+        .mark_point(filled=True, size=44, opacity=1)
         .encode(
             **axes,
-            color=alt.Color("fate:N", scale=colours, title=None, legend=alt.Legend(orient="top")),
+            color=alt.Color("fate:N", scale=colours, title=None, legend=legend),
+            shape=alt.Shape("fate:N", scale=forms, title=None, legend=legend),
             tooltip=[*tips, "fate:N"],
         )
     )
-    said = "no order to compare" if pd.isna(agree) else f"rank correlation {agree:.2f}"
+    order = "no order to compare" if pd.isna(agree) else f"rank correlation {agree:.2f}"
     title = alt.Title(
-        f"{names[0]} and {names[1]}: {said}", subtitle=f"Spearman's, of {len(frame)} filters"
+        f"{names[0]} and {names[1]}: {order}", subtitle=f"Spearman's, of {len(frame)} filters"
     )
-    return alt.layer(points).properties(width=420, height=260, title=title)
+    return alt.layer(points).properties(width=420, height=260, title=title, description=said)

@@ -89,17 +89,27 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table).round(2)
 
 
-def read_paper() -> pd.DataFrame:
-    """Table 1 of Li et al. 2017.
+def read_paper(table: int = 1) -> pd.DataFrame:
+    """A table of Li et al. 2017, as printed.
+
+    Args:
+        table: 1, errors and what is pruned; 2, VGG-16-pruned-A layer by layer; 3, times (without
+            ResNet-34, whose numbers we could not check).
 
     Returns:
-        A row for each network, by its name, with error and pruned shares in percent, as printed.
+        A row for each network, or layer, by its name; errors and shares in percent.
+
+    Raises:
+        ValueError: there is no such table.
 
     Example:
         >>> read_paper().loc["vgg16-pruned-a", "flops_pruned_percent"]
         34.2
     """
-    return pd.read_csv(find_shipped("data/paper/table1.csv")).set_index("model")
+    if table not in (1, 2, 3):
+        raise ValueError(f"of the paper's tables, 1, 2 and 3 are here; got table={table!r}")
+    frame = pd.read_csv(find_shipped(f"data/paper/table{table}.csv"))
+    return frame.set_index(str(frame.columns[0]))
 
 
 def compare_with_paper(rows: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.DataFrame:

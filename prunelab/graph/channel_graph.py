@@ -138,6 +138,7 @@ class ChannelGraph:
 
     def filters(self, layer: str) -> Tensor:
         """The weight of a layer with a filter in each row: `(out, in / groups, *kernel)`."""
+        layer = layer if layer in self.shapes else self.find(layer)
         owner, _, attribute = self.shapes[layer].weight.rpartition(".")
         return self.as_filters(layer, getattr(self.model.get_submodule(owner), attribute).detach())
 

@@ -2,7 +2,8 @@
 
 The widget is layout over the library: `state` holds the choice, `knobs` and `sliders` are the left
 side, `tabs` the right, `actions` what is below, `jobs` the threads of long work,
-`live` charts that move, `sweep` a look at one, `export` the recipe and the code.
+`live` charts that move, `page` how it looks and what stands there without a kernel, `sweep` a look
+at one.
 """
 
 from prunelab.lab.sweep.view import SweepView

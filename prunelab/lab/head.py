@@ -21,7 +21,7 @@ class Head(widgets.HBox):
     def __init__(self, state: State, glance: Glance, tray: Tray) -> None:
         self.state, self.glance = state, glance
         self.totals = widgets.HTML(layout={"flex": "0 1 auto", "min_width": "0"})
-        self.accuracy = widgets.HTML(layout={"flex": "1 1 190px", "min_width": "0"})
+        self.accuracy = widgets.HTML(layout={"flex": "1 1 auto", "min_width": "max-content"})
         self.undo = make_button(state.undo, "take back the last change", 36, icon="undo")
         self.redo = make_button(state.redo, "do it again", 36, icon="repeat")
         self.pin = make_button(tray.pin, "keep this plan, in Plans", 36, icon="thumb-tack")

@@ -15,7 +15,7 @@ from prunelab.lab.actions import Actions
 from prunelab.lab.boxes import untitle
 from prunelab.lab.head import Head
 from prunelab.lab.knobs import Knobs
-from prunelab.lab.page import STYLE, display_live
+from prunelab.lab.page import STYLE, display_live, name_still
 from prunelab.lab.state import Glance, State, Tray, open_network
 from prunelab.lab.tabs import TABS, TITLES, Plans, View
 from prunelab.pruning import PruningPlan
@@ -122,8 +122,8 @@ class Lab(widgets.VBox):
     def _ipython_display_(self) -> None:
         """The lab; where it has no kernel, a picture of the tab in front."""
         front = self.tabs.views[self.tabs.selected_index]
-        name = f"lab-{front.title.lower().replace(' ', '-')}"
-        display_live(self, "The lab", name, f"The lab on its tab {front.title}: {front.seen}.")
+        words = f"The lab on its tab {front.title}: {front.seen}."
+        display_live(self, "The lab", name_still(front.title), words)
 
 
 class Tabs(widgets.Tab):

@@ -154,7 +154,7 @@ def read_table(path: str | Path) -> "pd.DataFrame":
         FileNotFoundError: there is none.
 
     Example:
-        >>> read_table("data/results/sensitivity.csv")
+        >>> read_table("data/results/figures/sensitivity.csv")
     """
     import pandas as pd
 

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -47,7 +48,7 @@ expect.set_options(timeout=30_000)  # a machine may be busy
 @pytest.fixture(scope="session")
 def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """The address and the token of a server on a copy of the notebooks and the checkpoints."""
-    root, state = tmp_path_factory.mktemp("root"), tmp_path_factory.mktemp("state")
+    root = tmp_path_factory.mktemp("root")
     (root / "notebooks").mkdir()
     for path in (REPOSITORY / "notebooks").rglob("*.ipynb"):
         notebook = nbformat.read(path, as_version=4)
@@ -56,6 +57,25 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
                 cell.outputs, cell.execution_count = [], None
         nbformat.write(notebook, root / "notebooks" / path.name)
     shutil.copytree(REPOSITORY / "data" / "checkpoints", root / "data" / "checkpoints")
+    with serve(root, tmp_path_factory.mktemp("state")) as server:
+        yield server
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page of a Chromium that reaches loopback only.
+
+    `page.blocked` holds what it wanted elsewhere, `page.errors` what it said.
+    """
+    if CHROMIUM is None:
+        pytest.fail("no Chromium on this machine: apt-get install chromium (.ci/run does)")
+    with open_page() as opened:
+        yield opened
+
+
+@contextmanager
+def serve(root: Path, state: Path) -> Iterator[tuple[str, str]]:
+    """The address and the token of a JupyterLab on a folder; it keeps its own files in `state`."""
     settings = state / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text(
@@ -97,14 +117,9 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
         server.wait(20)
 
 
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """A page of a Chromium that reaches loopback only.
-
-    `page.blocked` holds what it wanted elsewhere, `page.errors` what it said.
-    """
-    if CHROMIUM is None:
-        pytest.fail("no Chromium on this machine: apt-get install chromium (.ci/run does)")
+@contextmanager
+def open_page() -> Iterator[Page]:
+    """The fixture `page`."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         context = browser.new_context(viewport={"width": 1280, "height": 3600})
@@ -157,6 +172,19 @@ def run_all(page: Page, jupyter: tuple[str, str], notebook: str, shows: str = ""
         except AssertionError:
             continue
     raise AssertionError(f"{notebook} did not run to its end: {prompts.all_text_contents()}")
+
+
+def store(jupyter: tuple[str, str], name: str, *cells: str) -> None:
+    """Put a notebook on the server."""
+    address, token = jupyter
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    request = urllib.request.Request(
+        f"{address}/api/contents/notebooks/{name}?token={token}",
+        json.dumps({"type": "notebook", "content": notebook}).encode(),
+        method="PUT",
+    )
+    urllib.request.urlopen(request, timeout=10).close()
 
 
 def find_errors(page: Page) -> list[str]:

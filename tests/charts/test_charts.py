@@ -179,15 +179,20 @@ def test_first_filters_are_shown_kept_and_removed_apart():
 
 def test_charts_show_without_a_network_and_the_same_each_time(graph):
     spec = charts.filter_norms(rank_filters(graph)).to_dict()
-    shown = render_bundle(spec)
+    shown, told = render_bundle(spec)
     assert set(shown) == {"application/vnd.vegalite.v5+json", "image/png", "text/plain"}
-    assert shown["text/plain"] == "<chart: Sorted filter norms, one line for each conv>"
-    assert shown == render_bundle(spec)
+    assert shown["text/plain"] == f"<chart: {told['image/png']['alt']}>"
+    title, _, said = told["image/png"]["alt"].partition(". ")
+    assert title == "Sorted filter norms, one line for each conv"
+    assert said == spec["description"]
+    assert (shown, told) == render_bundle(spec)
 
 
 def test_without_vl_convert_the_image_is_left_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "vl_convert", None)
-    assert "image/png" not in render_bundle(charts.tradeoff(ROWS).to_dict())
+    shown, told = render_bundle(charts.tradeoff(ROWS).to_dict())
+    assert "image/png" not in shown
+    assert not told
 
 
 def test_colours_mean_fates(graph):

@@ -228,7 +228,7 @@ def test_a_chart_is_drawn_as_with_plain_names(name, monkeypatch):
     marks, words = look(plain, LIVE)
     assert sum(marks)
     assert look(odd, LIVE) == (marks, rename(words))
-    stored = style.render_bundle(odd)["application/vnd.vegalite.v5+json"]  # its data are CSV
+    stored = style.render_bundle(odd)[0]["application/vnd.vegalite.v5+json"]  # its data are CSV
     assert look(stored, STORED) == (marks, rename(words))
 
 

@@ -43,6 +43,19 @@ def test_beside_the_paper():
     assert table.loc["retrained", "paper removed %"] == "34.2"
 
 
+def test_the_papers_tables_agree_with_themselves():
+    with pytest.raises(ValueError, match="got table=4"):
+        read_paper(4)
+    pd.testing.assert_frame_equal(read_paper(), read_paper(table=1))
+    assert read_paper(2).loc["conv_1", "maps"] == 64
+    times = read_paper(3)
+    shared = ["flops", "flops_pruned_percent"]
+    pd.testing.assert_frame_equal(times[shared], read_paper().loc[times.index, shared])
+    for name, row in times[times["seconds_saved_percent"].notna()].iterrows():
+        whole = times.loc[name.partition("-")[0], "seconds"]
+        assert round(100 * (1 - row["seconds"] / whole), 1) == row["seconds_saved_percent"]
+
+
 def test_a_log_from_before_steps_were_counted(tmp_path):
     lines = [
         '{"kind": "baseline", "file": "baseline.safetensors", "epoch": 1}',

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from fake_points import begun, run_fake
 
 from prunelab import compare_points, load_sweep, read_sweep, run_sweep
@@ -28,6 +29,20 @@ seeds: [0, 1]
 set: {baseline.epochs: 1, prune.ratios: {"*": "{ratio}"}}
 grid: {ratio: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], retrain.lr: [0.1, 0.01, 0.001, 0.0001]}
 """
+SMALL = {
+    "recipes": "digits-quick",
+    "seeds": [0, 1],
+    "set": {
+        "baseline.epochs": 1,
+        "retrain.epochs": 1,
+        "retrain.lr": 0.01,
+        "continued": False,
+        "scratch": None,
+        "sensitivity": [],
+        "prune.ratios": {"*": "{ratio}"},
+    },
+    "grid": {"ratio": [0.2, 0.4]},
+}
 
 
 @pytest.fixture
@@ -244,16 +259,17 @@ def test_a_worker_that_a_batch_scheduler_stops_saves(told, tmp_path):
 
 @pytest.mark.slow
 def test_six_points_on_digits_two_at_a_time(tmp_path):
-    """`digits-small`, of which a worker is killed and which Ctrl-C stops, in trainings."""
-    out = tmp_path / "o"
-    command = [sys.executable, "-m", "prunelab", "sweep", "digits-small", "--out", str(out)]
+    """`digits-small` in small, of which a worker is killed and which Ctrl-C stops, in trainings."""
+    out, small = tmp_path / "o", tmp_path / "small.yaml"
+    small.write_text(yaml.safe_dump(SMALL))
+    command = [sys.executable, "-m", "prunelab", "sweep", str(small), "--out", str(out)]
     command += ["--workers", "2"]
     pipe = subprocess.PIPE
     run = subprocess.Popen(
         command, stdout=pipe, stderr=pipe, start_new_session=True, preexec_fn=listen
     )
     try:
-        first, second = (out / "digits-small" / f"digits-quick-baseline-{i}" for i in (0, 1))
+        first, second = (out / "small" / f"digits-quick-baseline-{i}" for i in (0, 1))
         wait_for(first / "log.jsonl")
         os.kill(json.loads((first / ".owner.json").read_text())["pid"], signal.SIGKILL)
         wait_for(second / "finished.json")
@@ -263,21 +279,21 @@ def test_six_points_on_digits_two_at_a_time(tmp_path):
         run.kill()
     assert run.returncode == 130, errors
     assert b"the same command goes on from there" in errors
-    points = read_sweep(out / "digits-small")
+    points = read_sweep(out / "small")
     assert set(points["state"]) == {"done", "waiting"}
     assert not list(out.glob("*/*/.owner.json"))
     again = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert again.returncode == 0, again.stdout + again.stderr
-    points = read_sweep(out / "digits-small")
+    points = read_sweep(out / "small")
     assert set(points["state"]) == {"done"}
-    assert len(points) == 8
+    assert len(points) == 6
     compared = compare_points(points)
-    assert compared["n"].tolist() == [2] * 4
-    assert compared["error"].iloc[0] < 0.1  # of the least pruned ones
+    assert compared["n"].tolist() == [2] * 3
+    assert (compared["error"] < 0.85).all()  # one epoch is better than chance
     for point, seed in zip(points["point"], points["seed"], strict=True):
-        assert (out / "digits-small" / f"{point}-{seed}" / "replay.ipynb").exists()
+        assert (out / "small" / f"{point}-{seed}" / "replay.ipynb").exists()
     once_more = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert "8 points: 8 done" in once_more.stdout
+    assert "6 points: 6 done" in once_more.stdout
     assert "waiting" not in once_more.stdout
 
 

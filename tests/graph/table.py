@@ -1,6 +1,6 @@
 """The table of operators: a tiny network around each, pruned and held against the oracle.
 
-`python tests/graph/table.py` writes docs/operators.md; test_table.py runs the same cases.
+`python tests/graph/table.py` writes docs/reference/operators.md; test_table.py runs the same cases.
 """
 
 import re
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from prunelab import make_plan, prune, silence, trace
 
-DOCS = Path(__file__).parents[2] / "docs" / "operators.md"
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "operators.md"
 SIZES = {1: (8,), 2: (8, 8), 3: (4, 6, 6)}
 CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 FREE, LEFT, UNITS = "free", "free, over those left", "in units"

@@ -1,4 +1,4 @@
-"""The table of operators, docs/operators.md: each case as it says, no name of torch left out."""
+"""docs/reference/operators.md: each case is as it says, and no name of torch is left out."""
 
 import pytest
 import table
@@ -12,7 +12,7 @@ NAMES = [(kind, name) for kind, own in CASES.items() for name in own]
 def test_the_table_says_what_happens(kind, name):
     verdict, reason = table.judge(CASES[kind][name])
     written = PAGE[kind].get(name, "not in the table")
-    words = f"docs/operators.md has {name} as {written!r}, it is {verdict!r} {reason}"
+    words = f"docs/reference/operators.md has {name} as {written!r}, it is {verdict!r} {reason}"
     assert verdict == written, f"{words}; if that is meant, run `{table.COMMAND}`"
 
 

@@ -1,9 +1,10 @@
-"""What a page shows: style.css is the layout of the lab; still, what stands there without a kernel."""
+"""What a page shows: style.css lays the lab out; still stands there without a kernel."""
 
-from prunelab.lab.page.still import STYLE, display_live, find_still
+from prunelab.lab.page.still import STYLE, display_live, find_still, name_still
 
 __all__ = [
     "STYLE",
     "display_live",
     "find_still",
+    "name_still",
 ]

@@ -31,6 +31,11 @@ def find_still(name: str) -> Path | None:
         return None
 
 
+def name_still(tab: str) -> str:
+    """The name of the picture of the lab with a tab in front."""
+    return f"lab-{tab.lower().replace(' ', '-')}"
+
+
 def display_live(widget: widgets.DOMWidget, what: str, still: str, words: str) -> None:
     """Display a widget, and before it what is seen where it has no kernel, or its kernel ended.
 
@@ -38,8 +43,8 @@ def display_live(widget: widgets.DOMWidget, what: str, still: str, words: str) -
         widget: the widget.
         what: what it is called, "The lab".
         still: the name of its picture.
-        words: what that picture shows, for who cannot see it; JupyterLab and Sphinx drop the
-            `alt` of an output, so the sentence below says it, too.
+        words: what that picture shows, for who cannot see it. JupyterLab drops the `alt` of an
+            output, so the sentence below says it, too.
     """
     path = find_still(still)
     sentence = f"{what} needs a running kernel: run all cells, and it is here."

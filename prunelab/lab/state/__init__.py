@@ -1,8 +1,8 @@
 """What the lab knows, without a widget.
 
-network: what is opened · choice: what was asked for, the plan that follows, what was made of it ·
-retraining: what a plan left, retrained · glance: its accuracy, counted in the background · tray:
-plans that are kept · export: the choice as a recipe and as code.
+network: what is opened · given: what it may begin with · choice: what was asked for, the plan that
+follows, what was made of it · retraining: what a plan left, retrained · glance: its accuracy,
+counted in the background · tray: plans that are kept · export: the choice as a recipe and as code.
 """
 
 from prunelab.lab.state.choice import BUDGETS, CHOICE, State, Wish

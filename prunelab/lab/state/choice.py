@@ -13,6 +13,7 @@ from torch import nn
 
 from prunelab.experiments import load_recipe
 from prunelab.graph import ChannelGraph
+from prunelab.lab.state.given import check_curves, find_scored
 from prunelab.lab.state.network import Network
 from prunelab.lab.state.retraining import Training, hash_plan
 from prunelab.measure import (

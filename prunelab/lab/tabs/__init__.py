@@ -22,7 +22,7 @@ TABS: tuple[type[View], ...] = (
     Time,
     Search,
 )
-TITLES = tuple(view.title for view in (*TABS, Plans))
+TITLES = (*(tab.title for tab in TABS), Plans.title)
 
 __all__ = [
     "TABS",

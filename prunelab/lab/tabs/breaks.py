@@ -48,8 +48,8 @@ class Breaks(View):
 
     title = "What breaks"
     seen = (
-        "accuracy by class of the whole and the pruned network, what is taken for what, and "
-        "images whose answer flips"
+        "the error by class of the whole and the pruned network, and below it which answers "
+        "become worse or better"
     )
 
     def __init__(self, state: State, desk: threading.Lock) -> None:

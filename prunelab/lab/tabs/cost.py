@@ -12,9 +12,7 @@ class Cost(View):
     """What each layer costs, before and after."""
 
     title = "Cost"
-    seen = (
-        "multiply-adds, parameters and memory of maps, bars for each layer before and after"
-    )
+    seen = "multiply-adds, parameters and memory of maps, bars for each layer before and after"
 
     def build(self) -> None:
         self.chart = live(charts.layer_cost(self.state.cost))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from prunelab import charts
 from prunelab.lab.live import live, move
+from prunelab.lab.state import State
 from prunelab.lab.tabs.view import LayerPicker, View
 
 
@@ -28,7 +29,7 @@ class Norms(View):
         ranked = state.rank()
         self.lines = live(charts.norm_lines(ranked, state.layer))
         self.lines.selections.observe(self._picked, "picked")
-        shown = charts.describe_norms(state.rank(state.layer), state.layer)
+        shown = describe_layer(state)
         self.dots = live(charts.layer_norms(shown, int(ranked.groupby("layer").size().max())))
         self.first = state.graph.layers[0]
         self._gone: list[int] | None = None  # what the images show
@@ -48,7 +49,7 @@ class Norms(View):
         layer = self.state.layer
         self.picker.refresh()
         move(self.lines, chosen=layer)
-        move(self.dots, shown=charts.describe_norms(self.state.rank(layer), layer))
+        move(self.dots, shown=describe_layer(self.state))
         if self._weight().ndim == 4:
             self._show_images()
 
@@ -75,3 +76,12 @@ class Norms(View):
     def _picked(self, change: dict[str, Any]) -> None:
         for point in change["new"].value:
             self.state.layer = point["layer"]
+
+
+def describe_layer(state: State) -> dict[str, Any]:
+    """`describe_norms` of the layer at hand, under its paper name: the picker says the other.
+
+    There is no room for both: some names are longer than the chart is wide.
+    """
+    shown = charts.describe_norms(state.rank(state.layer), state.layer)
+    return {**shown, "title": shown["title"].replace(f" ({state.layer})", "", 1)}

@@ -26,8 +26,7 @@ class Search(View):
 
     title = "Search"
     seen = (
-        "pruned networks as points, accuracy against multiply-adds left, and the front of the "
-        "best"
+        "pruned networks as points, accuracy against multiply-adds left, and the front of the best"
     )
 
     def __init__(self, state: State, desk: threading.Lock) -> None:

@@ -19,9 +19,7 @@ class Time(View):
     """Measured time beside multiply-adds."""
 
     title = "Time"
-    seen = (
-        "the measured time of the whole and the pruned network, beside their multiply-adds"
-    )
+    seen = "the measured time of the whole and the pruned network, beside their multiply-adds"
 
     def __init__(self, state: State, desk: threading.Lock) -> None:
         super().__init__(state)

@@ -1,0 +1,312 @@
+"""What replays stand on, what they say, and which rows of the paper's Table 1 they are."""
+
+import pandas as pd
+
+from prunelab.experiments import load_recipe, read_paper, read_rows, recipe_names
+from prunelab.findings.words import compare_arms, count, differ, join, percent, set_beside
+
+RUN = ["recipe", "dataset", "seed", "device"]  # networks of one replay
+TRAINED = "trained"  # in the column start: from fresh weights, not from a file of them
+STATES = ("in full", "in part", "weights of others", "not yet")
+CONTROLS = ("continued", "scratch-E", "scratch-B")  # what retraining has to beat, too
+DRAWN = ("digits",)  # data sets of no photographs
+WORDS = {
+    "baseline": "whole",
+    "continued": "whole, trained on",
+    "pruned": "pruned, not retrained",
+    "retrained": "pruned, retrained",
+    "scratch-E": "pruned, fresh weights, as many epochs",
+    "scratch-B": "pruned, fresh weights, as much work",
+}
+# what a retrained network of a replay is set beside, and how that is said
+BESIDE = {
+    "continued": "the whole network trained on for as long",
+    "baseline": "the whole network as it was",
+    "scratch-E": "the same small network from scratch, for the baseline's epochs",
+    "scratch-B": "the same small network from scratch, for the baseline's multiply-adds",
+}
+
+OPEN = (
+    "the whole network was not trained on, so what pruning costs and what more training gains are "
+    "not told apart"
+)
+
+
+def count_right(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of replays as the arms of a comparison.
+
+    Args:
+        rows: of `read_rows` or `Experiment.report`.
+
+    Returns:
+        The rows with the columns correct and total, of the test images.
+
+    Example:
+        >>> findings.compare_arms(findings.count_right(run.report()), name="kind")
+    """
+    correct = (rows["test_accuracy"] * rows["n_test"]).round().astype(int)
+    return rows.assign(correct=correct, total=rows["n_test"].astype(int))
+
+
+def read_replays(rows: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The replays of networks on photographs, for reading.
+
+    Args:
+        rows: of `read_rows`; None: what is published.
+
+    Returns:
+        A row for each network of a recipe, of the first seed; columns recipe, data, network
+        (whole; whole, trained on; pruned, not retrained; …), epochs, removed (the fraction of the
+        multiply-adds), correct, total, accuracy.
+
+    Example:
+        >>> findings.read_replays()
+    """
+    rows = read_rows() if rows is None else rows
+    rows = rows[~rows["dataset"].isin(DRAWN)]
+    rows = rows[rows["seed"] == rows.groupby(["recipe", "dataset"])["seed"].transform("min")]
+    correct = (rows["test_accuracy"] * rows["n_test"]).round().astype(int)
+    frame = pd.DataFrame({"recipe": rows["recipe"], "data": rows["dataset"]})
+    return frame.assign(
+        network=rows["kind"].replace(WORDS),
+        epochs=rows["epochs"],
+        removed=rows["flops_removed"],
+        correct=correct,
+        total=rows["n_test"].astype(int),
+        accuracy=rows["test_accuracy"],
+    ).reset_index(drop=True)
+
+
+def describe_replays(rows: pd.DataFrame) -> str:
+    """The retrained network of each replay beside its controls, on test images.
+
+    Args:
+        rows: of `read_rows`.
+
+    Returns:
+        A line for each replay that has a retrained network, and one that counts them.
+
+    Example:
+        >>> findings.say(findings.describe_replays(read_rows()))
+    """
+    lines: list[str] = []
+    tally: dict[str, list[int]] = {kind: [] for kind in BESIDE}
+    for (recipe, data, seed), found in rows.groupby(["recipe", "dataset", "seed"], sort=False):
+        arms = found.drop_duplicates("kind", keep="last").set_index("kind")
+        if "retrained" not in arms.index:
+            continue
+        tests = {kind: (round(a * n), int(n)) for kind, a, n in _tests(arms)}
+        own = tests["retrained"]
+        beside = []
+        for kind, control in BESIDE.items():
+            if kind in tests:
+                beside.append(f"beside {control}: {set_beside(own, tests[kind])}")
+                other = tests[kind]
+                known = differ(own, other)
+                tally[kind].append(known * (1 if own[0] * other[1] > other[0] * own[1] else -1))
+        if "continued" not in tests:
+            beside.append(OPEN)
+        row = found[found["kind"] == "retrained"].iloc[-1]
+        removed, epochs = percent(float(row["flops_removed"])), int(row["epochs"])
+        lines.append(
+            f"**{recipe}** on {data}, seed {seed}, {removed} of the multiply-adds removed, "
+            f"retrained for {epochs} epochs: {count(*own)}; {'; '.join(beside)}."
+        )
+    sums = [
+        f"beside {BESIDE[kind]}, ahead in {sides.count(1)}, behind in {sides.count(-1)} of "
+        f"{len(sides)}"
+        for kind, sides in tally.items()
+        if sides
+    ]
+    if len(lines) > 1:
+        lines.append(f"Counted, by more than chance: {'; '.join(sums)}.")
+    return "\n".join(lines)
+
+
+def list_replayed(rows: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Every row of the paper's Table 1, and how far it is replayed.
+
+    Args:
+        rows: of `read_rows`.
+        paper: of `read_paper()`, when at hand.
+
+    Returns:
+        A line for each printed row: replayed (`in full`, with as many epochs as the paper, from a
+        baseline that had them, too; `in part`; `weights of others`, a baseline that we did not
+        train; `not yet`), epochs (of those of the paper, the baseline's first), data, n (seeds),
+        error % (test, last epoch, mean over the seeds) and the paper's. Where there are several
+        replays of a row, the one with the most epochs.
+
+    Example:
+        >>> findings.list_replayed(read_rows())
+    """
+    paper = read_paper() if paper is None else paper
+    best: dict[str, tuple[float, dict[str, object]]] = {}
+    known = rows[rows["paper"].isin(recipe_names())] if "paper" in rows else rows[:0]
+    for (recipe, kind, dataset), found in known.groupby(["recipe", "kind", "dataset"], sort=False):
+        name = _find_printed(found.iloc[0])
+        if name not in paper.index:
+            continue
+        run = known[(known["recipe"] == recipe) & (known["dataset"] == dataset)]
+        steps = [_count_epochs(run, step) for step in _list_steps(str(kind))]
+        share = min(done / planned for done, planned, _ in steps)
+        own = any(done for done, _, _ in steps)
+        line = {
+            "replayed": STATES[0] if share >= 1 else STATES[1] if own else STATES[2],
+            "epochs": ", then ".join(said for _, _, said in steps),
+            "data": dataset,
+            "n": str(len(found)),
+            "error %": f"{100 * (1 - found['test_accuracy'].mean()):.2f}",
+        }
+        if name not in best or share > best[name][0]:
+            best[name] = share, line
+    lines = [best[name][1] if name in best else {"replayed": STATES[3]} for name in paper.index]
+    columns = ["replayed", "epochs", "data", "n", "error %"]
+    table = pd.DataFrame(lines, paper.index).reindex(columns=columns).astype(object).fillna("")
+    return table.assign(**{"paper's error %": paper["error_percent"].map("{:.2f}".format)})
+
+
+def describe_runs(rows: pd.DataFrame) -> str:
+    """What each replay says, with what it stands on.
+
+    Args:
+        rows: of `read_rows`.
+
+    Returns:
+        A line for each recipe, data set and seed: how it differs from the paper's protocol; its
+        networks beside its baseline; the retrained one beside the whole one, trained on for as
+        long, and beside the one from scratch.
+
+    Example:
+        >>> findings.say(findings.describe_runs(read_rows()))
+    """
+    if rows.empty:
+        return ""
+    runs = (run for _, run in rows.groupby(RUN, sort=False))
+    return "\n".join(_describe_replay(count_right(run)) for run in runs)
+
+
+def describe_standing(replayed: pd.DataFrame) -> str:
+    """How many rows of Table 1 stand.
+
+    Args:
+        replayed: of `list_replayed`.
+
+    Returns:
+        A sentence.
+
+    Example:
+        >>> findings.say(findings.describe_standing(findings.list_replayed(read_rows())))
+    """
+    counts = replayed["replayed"].value_counts()
+    told = [f"{counts.get(state, 0)} {state}" for state in STATES]
+    data = sorted({*replayed["data"]} - {""})
+    images = f" (images: {join(data)})" if data else ""
+    return f"Rows of Table 1 that are replayed: {join(told)}, of {len(replayed)}{images}."
+
+
+def describe_seeds(rows: pd.DataFrame) -> str:
+    """On how many seeds the rows stand.
+
+    Args:
+        rows: of `read_rows`.
+
+    Returns:
+        A sentence; nothing where there are no rows.
+
+    Example:
+        >>> findings.say(findings.describe_seeds(read_rows()))
+    """
+    if rows.empty:
+        return ""
+    sizes = rows.groupby(["recipe", "kind", "dataset"]).size()
+    if sizes.max() == 1:
+        return (
+            f"Each of the {len(sizes)} rows stands on one seed (n is 1): the intervals are those "
+            "of the test images, and what another seed would give is not known."
+        )
+    return (
+        f"{(sizes > 1).sum()} of {len(sizes)} rows stand on several seeds, {sizes.max()} at most."
+    )
+
+
+def _tests(arms: pd.DataFrame) -> list[tuple[str, float, float]]:
+    """(kind, test accuracy, test images) of each arm."""
+    return [
+        (str(kind), float(row["test_accuracy"]), float(row["n_test"]))
+        for kind, row in arms.iterrows()
+    ]
+
+
+def _find_printed(row: pd.Series) -> str:
+    """The paper's row for a network of a recipe: its baseline's, its own, or the scratch one."""
+    plain = str(row["paper"]).removesuffix("-scratch")
+    if row["kind"] == "baseline":
+        return str(row["model"])
+    if str(row["kind"]).startswith("scratch"):
+        return f"{plain}-scratch"
+    return plain if row["kind"] == "retrained" else ""
+
+
+def _list_steps(kind: str) -> list[str]:
+    """The trainings that a network has gone through."""
+    return ["baseline", kind] if kind in ("retrained", "continued") else [kind]
+
+
+def _count_epochs(run: pd.DataFrame, kind: str) -> tuple[int, int, str]:
+    """(epochs that a network was trained for, those of its recipe as it is shipped, in words)"""
+    found = run[run["kind"] == kind]
+    recipe = load_recipe(run["recipe"].iloc[0] if _is_shipped(run) else run["paper"].iloc[0])
+    settings = recipe.retrain if kind in ("retrained", "continued") else recipe.baseline
+    planned = settings.epochs if settings else 0
+    if found.empty:
+        return 0, max(planned, 1), f"no {kind}"
+    done, start = int(found["epochs"].min()), str(found["start"].iloc[0])
+    if kind == "baseline" and start != TRAINED:
+        return done, max(planned, 1), f"weights of {start}"
+    return done, max(planned, 1), f"{done} of {planned}"
+
+
+def _is_shipped(run: pd.DataFrame) -> bool:
+    return run["recipe"].iloc[0] in recipe_names()
+
+
+def _describe_replay(run: pd.DataFrame) -> str:
+    first, arms = run.iloc[0], run.set_index("kind", drop=False)
+    seed = f", seed {first['seed']}" if first["seed"] else ""
+    told = [f"**{first['recipe']} on {first['dataset']}{seed}**{_tell_protocol(run)}."]
+    control = "baseline" if "baseline" in arms.index else ""
+    told += compare_arms(run, name="kind", control=control).splitlines()
+    if "retrained" not in arms.index:
+        return " ".join(told)
+    for other in [kind for kind in CONTROLS if kind in arms.index]:
+        said = compare_arms(arms.loc[["retrained", other]], name="kind", control=other)
+        told.append(f"Retrained beside {other}: {said.splitlines()[1].partition('; ')[2]}")
+    counts = {kind: (int(row["correct"]), int(row["total"])) for kind, row in arms.iterrows()}
+    if control and "continued" not in counts and _is_above(counts["retrained"], counts[control]):
+        told.append(
+            "No whole network, trained on for as long, stands beside it: what retraining won may "
+            "be more training, and not pruning."
+        )
+    return " ".join(told)
+
+
+def _is_above(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return differ(one, other) and one[0] / one[1] > other[0] / other[1]
+
+
+def _tell_protocol(run: pd.DataFrame) -> str:
+    """How a replay differs from the paper's row, or that there is none."""
+    first = run.iloc[0]
+    of_paper = first["paper"] in recipe_names()
+    unlike = [f"the images are {first['dataset']}"] if of_paper else []
+    if of_paper and first["dataset"] == load_recipe(first["paper"]).data.source:
+        unlike = []
+    if of_paper or _is_shipped(run):
+        for kind in run["kind"][run["kind"] != "pruned"]:
+            done, planned, said = _count_epochs(run, kind)
+            if done < planned:
+                unlike.append(f"{kind}: {said}{' epochs' if done else ''}")
+    row = f", beside {first['paper']} of Table 1" if of_paper else ", which is not in the paper"
+    than = "; unlike there: " if of_paper else "; less than its recipe asks for: "
+    return row + (than + "; ".join(unlike) if unlike else "")

@@ -1,0 +1,106 @@
+"""What is said of replays is what their rows say."""
+
+import pandas as pd
+import pytest
+
+from prunelab import findings, read_paper, read_rows
+
+SAME = {"recipe": "resnet56-pruned-b", "paper": "resnet56-pruned-b", "model": "resnet56"}
+SAME |= {"dataset": "cifar10", "device": "cpu", "seed": 0, "start": "trained", "n_test": 1000}
+
+
+def replay(**changes):
+    """A replay in full; changes: {kind with _ for -: columns}, None leaves the network out."""
+    rows = {
+        "baseline": {"epochs": 160, "test_accuracy": 0.93},
+        "pruned": {"epochs": 0, "test_accuracy": 0.7},
+        "retrained": {"epochs": 40, "test_accuracy": 0.93},
+        "continued": {"epochs": 40, "test_accuracy": 0.93},
+        "scratch-E": {"epochs": 160, "test_accuracy": 0.9},
+    }
+    for kind, columns in changes.items():
+        name = kind.replace("_", "-")
+        rows[name] = None if columns is None else rows[name] | columns
+    return pd.DataFrame([SAME | {"kind": k} | row for k, row in rows.items() if row is not None])
+
+
+def test_all_rows_of_table_1_are_listed():
+    table = findings.list_replayed(replay())
+    assert list(table.index) == list(read_paper().index)
+    stand = table[table["replayed"] == "in full"]
+    assert list(stand.index) == ["resnet56", "resnet56-pruned-b", "resnet56-pruned-b-scratch"]
+    assert list(stand["epochs"]) == ["160 of 160", "160 of 160, then 40 of 40", "160 of 160"]
+    assert list(stand["error %"]) == ["7.00", "7.00", "10.00"]
+    assert list(stand["paper's error %"]) == ["6.96", "6.94", "8.69"]
+    said = findings.describe_standing(table)
+    assert said.endswith(
+        "3 in full, 0 in part, 0 weights of others and 12 not yet, of 15 (images: cifar10)."
+    )
+
+
+def test_a_row_stands_no_better_than_its_baseline():
+    table = findings.list_replayed(replay(baseline={"epochs": 16}))
+    assert table.loc["resnet56-pruned-b", "replayed"] == "in part"
+    assert table.loc["resnet56-pruned-b", "epochs"] == "16 of 160, then 40 of 40"
+    weights = findings.list_replayed(replay(baseline={"epochs": 0, "start": "w.th"}))
+    assert weights.loc["resnet56", "replayed"] == "weights of others"
+    assert weights.loc["resnet56-pruned-b", "replayed"] == "in part"
+    alone = findings.list_replayed(replay(baseline=None))
+    assert alone.loc["resnet56-pruned-b", "epochs"] == "no baseline, then 40 of 40"
+
+
+def test_the_replay_with_the_most_epochs_stands_for_a_row():
+    short = replay(baseline={"epochs": 16}, retrained={"test_accuracy": 0.5})
+    both = pd.concat([short.assign(dataset="JPEG"), replay()])
+    table = findings.list_replayed(both)
+    assert table.loc["resnet56-pruned-b", "data"] == "cifar10"
+    seeds = pd.concat([replay(), replay().assign(seed=1)])
+    assert findings.list_replayed(seeds).loc["resnet56-pruned-b", "n"] == "2"
+    assert "5 of 5 rows stand on several seeds, 2 at most" in findings.describe_seeds(seeds)
+    assert "(n is 1)" in findings.describe_seeds(replay())
+
+
+def test_nothing_is_replayed_of_what_is_not_in_the_paper():
+    own = replay().assign(recipe="mine", paper=None)
+    assert (findings.list_replayed(own)["replayed"] == "not yet").all()
+    said = findings.describe_runs(own)
+    assert said.startswith("**mine on cifar10**, which is not in the paper. **baseline**")
+    assert (findings.list_replayed(read_rows("nowhere"))["replayed"] == "not yet").all()
+    assert findings.describe_runs(read_rows("nowhere")) == ""
+    assert findings.describe_seeds(read_rows("nowhere")) == ""
+
+
+def test_a_replay_in_full_differs_in_nothing():
+    said = findings.describe_runs(replay())
+    assert said.startswith("**resnet56-pruned-b on cifar10**, beside resnet56-pruned-b of Table 1.")
+    assert "Retrained beside continued: no difference that 1,000 images show." in said
+    assert "Retrained beside scratch-E: 3.0 points above" in said
+    assert "No whole network" not in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"retrained": {"epochs": 5}}, "unlike there: retrained: 5 of 40 epochs."),
+        ({"baseline": {"start": "w.th", "epochs": 0}}, "baseline: weights of w.th."),
+        ({"retrained": {"test_accuracy": 0.99}, "continued": None}, "may be more training"),
+    ],
+)
+def test_what_differs_is_said(changes, said):
+    assert said in findings.describe_runs(replay(**changes))
+
+
+def test_what_would_be_stale_is_not_said():
+    other = replay(continued=None).assign(dataset="CIFAR-10 (JPEG)", seed=3)
+    said = findings.describe_runs(other)
+    assert "seed 3" in said
+    assert "the images are CIFAR-10 (JPEG)" in said
+    assert "more training" not in said  # nothing was won
+    alone = findings.describe_runs(replay(baseline=None, retrained=None))
+    assert "Retrained beside" not in alone
+
+
+def test_counts_are_whole_images():
+    rows = findings.count_right(replay(baseline={"test_accuracy": 0.9994999, "n_test": 359}))
+    assert rows["correct"].iloc[0] == 359
+    assert rows["total"].iloc[0] == 359
