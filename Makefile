@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab replay test nbval fuzz faults coverage bench gpu-bench docs lint format notebooks lock matrix audit clean
+.PHONY: help setup lab replay test nbval fuzz faults coverage bench gpu-bench docs lint format notebooks stills lock matrix audit clean
 N ?= 10000
 MATRIX ?= outside.py pruning training models export
 PYTHONS ?= 3.11 3.12 3.13
@@ -73,6 +73,9 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+stills: $(READY) ## take the pictures of the lab anew, in Chromium
+	OMP_NUM_THREADS=1 $(BIN)/python tests/browser/stills.py
 
 format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

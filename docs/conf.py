@@ -67,7 +67,7 @@ CONTENTS = """
 {pages}
 ```
 """
-GUIDES = "figures into_use recipes sweeps networks measuring speed lab"
+GUIDES = "figures teaching into_use recipes sweeps networks measuring speed lab"
 REFERENCE = """docs/reference/api CONTRIBUTING SECURITY CHANGELOG data/README data/coverage
 data/libraries data/faults docs/reference/operators docs/reference/dependencies"""
 CAPTIONS = {

@@ -1,7 +1,7 @@
 """prunelab: study and prune the filters of convolutional networks (Li et al., ICLR 2017).
 
-trace → score → plan → prune → retrain → report. Charts and knobs come by name:
-`from prunelab import charts, lab`.
+trace → score → plan → prune → retrain → report. By name come
+`from prunelab import charts, findings, exercises, lab`.
 """
 
 from importlib import import_module
@@ -86,7 +86,7 @@ if TYPE_CHECKING:
     from prunelab.utils.seals import read_table, write_table
     from prunelab.utils.tensors import hash_tensors
 
-__version__ = "0.7.0"
+__version__ = "0.8.0"
 
 # each name's home, imported when the name is first used: `import prunelab` costs nothing
 _NAMES = {

@@ -18,10 +18,10 @@ Format = str | Callable[[object], str] | None
 LOOK_MS = 200  # between two looks at how wide a chart may be
 AXES = 80  # pixels beside the panels of a chart
 CELL = "padding:1px 10px 1px 0;line-height:1.5;white-space:nowrap;text-align:left"
-# a chart takes the colours of the page, light or dark
-INK, FAINT = "var(--jp-ui-font-color1, black)", "var(--jp-border-color2, #dddddd)"
+# also on a dark page a chart is a white card: no colours can be told from both
+INK, FAINT = "black", "#dddddd"
 PAGE = {
-    "background": "transparent",
+    "background": "white",
     "view": {"stroke": FAINT},
     "axis": {
         "labelColor": INK,

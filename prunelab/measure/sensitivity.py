@@ -72,7 +72,8 @@ def measure_sensitivity(
         A row for each layer and ratio, and one with ratio 0 for each layer, which is the whole
         network. Columns: layer, ratio (asked), removed, filters, correct, total, accuracy, loss
         (mean cross-entropy), accuracy_low, accuracy_high (Wilson's 95 % interval), paper_name,
-        stage. What cannot be pruned is in `.attrs["refused"]`, {leader: reason}.
+        stage. What cannot be pruned is in `.attrs["refused"]`, {leader: reason}, and
+        whose curves they are in `.attrs["weights"]`, a hash.
 
     Raises:
         ValueError: an unknown layer or one that cannot be pruned, or a model whose outputs are no
@@ -126,6 +127,7 @@ def _tabulate(
     """What was counted over blocks of images, and what cannot be pruned."""
     found = tabulate(graph, curves, known, blocks)
     found.attrs["refused"] = {g.leader: g.reason for g in graph.groups if not g.prunable}
+    found.attrs["weights"] = hash_tensors(graph.model.state_dict())
     return found
 
 

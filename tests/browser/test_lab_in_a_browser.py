@@ -9,8 +9,9 @@ from jupyter_page import find_errors, run_all
 from playwright.sync_api import Page, expect
 
 from prunelab import load_recipe, replay
+from prunelab.charts.style import COLOURS
 
-REMOVED = "#D55E00"
+REMOVED = COLOURS["removed"]
 
 
 def open_lab(jupyter: tuple[str, str], page: Page, width: int = 1280, height: int = 1000) -> None:
@@ -133,7 +134,11 @@ def test_handles_and_budgets(jupyter, page):
     page.mouse.down()
     page.mouse.move(middle[0] + 120, middle[1] + 9, steps=6)
     page.mouse.up()
-    moved = [ratio(page, f"stage{i}").input_value() for i in (1, 2, 3)]
+    for _ in range(20):  # it goes to the kernel and comes back
+        moved = [ratio(page, f"stage{i}").input_value() for i in (1, 2, 3)]
+        if set(moved) != {"30"}:
+            break
+        page.wait_for_timeout(500)
     assert sum(value != "30" for value in moved) == 1
     for preset in ("uniform", "budget"):
         for limit in ("70", "61,3"):

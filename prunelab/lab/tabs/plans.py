@@ -124,6 +124,6 @@ def draw_shares(pin: Pin) -> str:
     ]
     return (
         f'<svg width="{width}" height="{height}" style="vertical-align:middle;'
-        f'border-bottom:1px solid var(--jp-border-color1)" fill="#D55E00">'
+        f'border-bottom:1px solid var(--jp-border-color1)" fill="#bc5a00">'
         f"{''.join(bars)}</svg>"
     )
