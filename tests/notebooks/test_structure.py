@@ -23,7 +23,7 @@ def test_structure(path):
     nbformat.validate(notebook)
     assert notebook.metadata["kernelspec"]["name"] == "python3"
     assert "widgets" not in notebook.metadata
-    assert path.stat().st_size < 200_000
+    assert path.stat().st_size < 250_000
     assert not missing_links(notebook, path.parent)
     assert notebook.cells[0].source.startswith("# ")
     assert "?**" in notebook.cells[0].source  # the question
