@@ -13,6 +13,7 @@ CLOSING = (
     "Try it",
     "Where we differ, and why",
 )  # sections that draw nothing
+WIDTHS = {"0_25": "¼", "0_5": "½"}
 NETWORK = re.compile(r"(VGG|ResNet)-\d+")
 
 
@@ -45,7 +46,7 @@ def find_section(notebook: Path, figure: str) -> str:
         for line in "".join(cell["source"]).splitlines():
             if cell["cell_type"] == "markdown" and re.match("#+ ", line):
                 heading, titles = line.lstrip("# "), titles + 1
-            elif figure in line and titles > 1 and heading not in CLOSING:
+            if figure in line and titles > 1 and heading not in CLOSING:
                 return heading
     return ""
 
@@ -70,8 +71,9 @@ def say_measured(path: Path, networks: list[str]) -> str:
 
 
 def title(model: str) -> str:
-    """A network's name as people write it: ResNet-56 for resnet56."""
-    return model.replace("resnet", "ResNet-").replace("vgg", "VGG-")
+    """A network's name as people write it: ResNet-56 for resnet56, VGG-16 ×¼ for vgg16_x0_25."""
+    name, _, width = model.replace("resnet", "ResNet-").replace("vgg", "VGG-").partition("_x")
+    return f"{name} ×{WIDTHS.get(width, width.replace('_', '.'))}" if width else name
 
 
 def fill_rows(text: str, page: Path, results: Path) -> str:

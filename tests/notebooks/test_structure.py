@@ -54,6 +54,7 @@ def test_imports_and_parameters_are_folded(path):
     assert "import" in imports.source.splitlines()[0]
     for cell in (imports, parameters):
         assert cell.metadata["jupyter"]["source_hidden"]
+        assert "hide-input" in cell.metadata["tags"]  # for the site
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
