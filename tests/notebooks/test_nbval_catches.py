@@ -30,7 +30,7 @@ def test_nbval_catches(broken, tmp_path):
     assert path.read_text().count(whole) == 1
     path.write_text(path.read_text().replace(whole, wrong))
     command = [sys.executable, "-m", "pytest", "-q", "--nbval-lax", "--nbval-current-env"]
-    command += ["-p", "no:cacheprovider", notebook.name]
+    command += ["-x", "-p", "no:cacheprovider", notebook.name]
     here = {**os.environ, "PYTHONPATH": str(tmp_path), "PRUNELAB_RUNS": str(tmp_path / "runs")}
     done = subprocess.run(command, cwd=tmp_path, env=here, capture_output=True, text=True)
     assert done.returncode == 1, done.stdout[-2000:]
