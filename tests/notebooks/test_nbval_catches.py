@@ -29,7 +29,7 @@ def test_nbval_catches(broken, tmp_path):
     path = tmp_path / "prunelab" / file
     assert path.read_text().count(whole) == 1
     path.write_text(path.read_text().replace(whole, wrong))
-    command = [sys.executable, "-m", "pytest", "-q", "--nbval-lax", "--nbval-current-env"]
+    command = [sys.executable, "-m", "pytest", "-q", "--nbval", "--nbval-current-env"]
     command += ["-x", "-p", "no:cacheprovider", notebook.name]
     here = {**os.environ, "PYTHONPATH": str(tmp_path), "PRUNELAB_RUNS": str(tmp_path / "runs")}
     done = subprocess.run(command, cwd=tmp_path, env=here, capture_output=True, text=True)
