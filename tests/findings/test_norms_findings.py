@@ -33,18 +33,18 @@ def test_norms_of_photographs():
     weights = load_model("resnet20", weights=find_weights("resnet20-cifar10-jpeg")).state_dict()
     norms = weights["layer1.0.conv1.weight"].abs().sum((1, 2, 3)).sort(descending=True)[0]
     conv_2 = own[own["paper_name"] == "conv_2"]
-    assert torch.allclose(torch.tensor(conv_2["score"].to_numpy()), norms)
+    assert torch.allclose(torch.tensor(conv_2["score"].to_numpy()).float(), norms)
     assert len(ranked) == len(ranked.drop_duplicates(["weights", "layer", "filter"]))
     assert "Stored: resnet20 on CIFAR-10 (JPEG)" in findings.describe_evidence(ranked)
 
 
 def test_stored_norms_are_added_once(monkeypatch, tmp_path):
+    reader = "prunelab.findings.norms.read_frame"
+    monkeypatch.setattr(reader, lambda figure: pd.DataFrame())
     live = findings.norms_of_photographs()
     other = live.assign(weights="another", model="resnet56")
-    monkeypatch.setattr(
-        "prunelab.findings.norms.read_frame",
-        lambda figure: pd.concat([live, other]).assign(network="stored"),
-    )
+    stored = pd.concat([live, other]).assign(network="stored")
+    monkeypatch.setattr(reader, lambda figure: stored)
     both = findings.norms_of_photographs()
     assert len(both) == 2 * len(live)
     assert set(both.loc[both["network"] == "stored", "weights"]) == {"another"}
