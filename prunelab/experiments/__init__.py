@@ -17,6 +17,7 @@ from prunelab.experiments.recipe import (
 )
 from prunelab.experiments.results import (
     compare_with_paper,
+    find_printed,
     gather_rows,
     read_paper,
     read_rows,
@@ -43,6 +44,7 @@ __all__ = [
     "compare_points",
     "compare_with_paper",
     "count_workers",
+    "find_printed",
     "find_settings",
     "gather_rows",
     "has_work",

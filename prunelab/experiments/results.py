@@ -134,7 +134,7 @@ def compare_with_paper(rows: pd.DataFrame, paper: pd.DataFrame | None = None) ->
     for (recipe, kind, dataset), found in rows.groupby(["recipe", "kind", "dataset"], sort=False):
         same = (rows["recipe"] == recipe) & (rows["dataset"] == dataset)
         base = rows.loc[same & (rows["kind"] == "baseline"), "test_accuracy"]
-        key = _paper_row(str(found["paper"].iloc[0]), str(kind))
+        key = find_printed(str(found["paper"].iloc[0]), str(kind))
         printed = paper.loc[key] if key in paper.index else pd.Series(dtype=float)
         first = found.iloc[0]
         line = {
@@ -160,8 +160,8 @@ def _is_changed(rows: pd.DataFrame) -> bool:
     return EVIDENCE in rows and bool((rows[EVIDENCE] == CHANGED).any())
 
 
-def _paper_row(name: str, kind: str) -> str:
-    """The paper's row for a network of a recipe: its baseline's, its own, or the scratch one."""
+def find_printed(name: str, kind: str) -> str:
+    """The row of Table 1 for a network of a recipe: its baseline's, its own, or the scratch one."""
     plain = name.removesuffix("-scratch")
     if kind == "baseline":
         return plain.split("-pruned")[0]

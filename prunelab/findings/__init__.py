@@ -12,20 +12,25 @@ from prunelab.findings.choices import (
     describe_strategies,
 )
 from prunelab.findings.curves import (
-    by_network,
     correlate_steepness,
     describe_correlation,
     describe_sensitivity,
-    explain_digit_curves,
     pair_steepness,
 )
-from prunelab.findings.frames import describe_evidence, keep_frame, note_evidence, read_frame
+from prunelab.findings.frames import (
+    by_network,
+    describe_evidence,
+    explain_digits,
+    keep_frame,
+    note_evidence,
+    read_frame,
+)
 from prunelab.findings.networks import (
     compare_with_table_1,
     count_table_2,
     describe_table_2,
-    find_ratios,
     load_trained,
+    read_ratios,
 )
 from prunelab.findings.norms import (
     describe_steepness,
@@ -43,7 +48,6 @@ from prunelab.findings.orders import (
     describe_agreement,
     describe_l2,
     describe_orders,
-    explain_digit_orders,
     judge_criteria,
     judge_smallest,
     measure_orders,
@@ -51,12 +55,10 @@ from prunelab.findings.orders import (
 )
 from prunelab.findings.replays import (
     count_right,
-    describe_replays,
     describe_runs,
     describe_seeds,
     describe_standing,
     list_replayed,
-    read_replays,
 )
 from prunelab.findings.retraining import (
     describe_regained,
@@ -95,7 +97,6 @@ __all__ = [
     "describe_overlap",
     "describe_promises",
     "describe_regained",
-    "describe_replays",
     "describe_runs",
     "describe_runtimes",
     "describe_savings",
@@ -107,11 +108,9 @@ __all__ = [
     "describe_table_2",
     "described",
     "differ",
-    "explain_digit_curves",
-    "explain_digit_orders",
+    "explain_digits",
     "explain_flat_norms",
     "explain_grey_filters",
-    "find_ratios",
     "join",
     "judge_criteria",
     "judge_smallest",
@@ -130,7 +129,7 @@ __all__ = [
     "pick_norms",
     "plan_second_round",
     "read_frame",
-    "read_replays",
+    "read_ratios",
     "read_times",
     "say",
     "split_ways",

@@ -4,28 +4,19 @@ They are the descriptions of charts and the alt texts of pictures: plain text, w
 holds. A function is named as its chart is.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from prunelab.findings.words import join, percent
+from prunelab.findings.words import name_few, percent
 
-NAMED = 4  # names in a row, at most
 SPLITS = {"test_accuracy": "test", "val_accuracy": "validation", "train_accuracy": "train"}
 
 
 def _count(number: float, one: str = "", many: str = "") -> str:
     """``1 layer``, ``9 layers``; a number alone where there is no word."""
     return f"{number:,.0f} {one if number == 1 else many or one + 's'}".strip()
-
-
-def _list(parts: Iterable[object]) -> str:
-    """``a, b and c``; of many, the first few and how many more."""
-    names = [str(part) for part in parts]
-    if len(names) > NAMED:
-        names = [*names[:NAMED], f"{len(names) - NAMED} more"]
-    return join(names)
 
 
 def _range(values: pd.Series) -> str:
@@ -66,7 +57,7 @@ def compare_sensitivity(measured: Mapping[str, pd.DataFrame]) -> str:
     left = {name: _near_half(found)["accuracy"].mean() for name, found in measured.items()}
     panels = _count(len({name for found in measured.values() for name in found["layer"]}), "panel")
     order = sorted(left, key=lambda name: -left[name])
-    ways = _list(f"{name} {percent(left[name])}" for name in order)
+    ways = name_few(f"{name} {percent(left[name])}" for name in order)
     head = f"Accuracy against filters removed, {panels}, {_count(len(order), 'line')} in each"
     return f"{head}. Where about half go, the mean over the panels is {ways}."
 
@@ -75,7 +66,7 @@ def learning_curves(history: pd.DataFrame) -> str:
     """Where each training ends."""
     split = next(column for column in SPLITS if column in history)
     last = history.groupby("kind", sort=False)[split].last()
-    ends = _list(f"{kind} {percent(1 - accuracy)}" for kind, accuracy in last.items())
+    ends = name_few(f"{kind} {percent(1 - accuracy)}" for kind, accuracy in last.items())
     longest = history.groupby("kind").size().max()
     head = f"Error by epoch, {_count(len(last), 'training')} of up to {_count(longest, 'epoch')}"
     return f"{head}. The {SPLITS[split]} error ends at: {ends}."
@@ -116,7 +107,7 @@ def filter_tiles(ranked: pd.DataFrame) -> str:
     """Of the filters of one layer."""
     fates = ranked["fate"].value_counts()
     words = {"kept": "stay, in blue", "removed": "go, in orange", "fixed": "must stay, in grey"}
-    told = _list(f"{fates[fate]} {word}" for fate, word in words.items() if fate in fates)
+    told = name_few(f"{fates[fate]} {word}" for fate, word in words.items() if fate in fates)
     scores = ranked["score"]
     head = f"{_count(len(ranked), 'filter')} of {ranked['paper_name'].iloc[0]} as framed pictures"
     return f"{head}: {told}. Scores from {scores.max():.3g} down to {scores.min():.3g}."
@@ -174,7 +165,7 @@ def front(found: pd.DataFrame) -> str:
     head = f"Accuracy without retraining against multiply-adds left, {len(found)} networks"
     if ahead.empty:
         return f"{head}, none on the front."
-    ends = _list(dict.fromkeys([_at(ahead.iloc[-1]), _at(ahead.iloc[0])]))
+    ends = name_few(dict.fromkeys([_at(ahead.iloc[-1]), _at(ahead.iloc[0])]))
     return f"{head}, {len(ahead)} on the front. Its ends are {ends}."
 
 
@@ -191,7 +182,7 @@ def latency(measured: pd.DataFrame) -> str:
         for row in order.iloc[[0, -1]].to_dict("records")
     ]
     slower = int((order["time_left"] > order["flops_left"]).sum())
-    ends = _list(dict.fromkeys(told))
+    ends = name_few(dict.fromkeys(told))
     return f"{head}. From fastest to slowest: {ends}; {slower} of {len(order)} lie above the line."
 
 
@@ -221,7 +212,7 @@ def coupling(coupled: pd.DataFrame) -> str:
     words = {"leader": "leads", "tied": "tied to it", "follows": "norms that follow"}
     words["reads"] = "that read its maps"
     counts = coupled["role"].value_counts()
-    told = _list(f"{counts[role]} {word}" for role, word in words.items() if role in counts)
+    told = name_few(f"{counts[role]} {word}" for role, word in words.items() if role in counts)
     return f"{_count(len(coupled), 'module')} lose something, front to back: {told}."
 
 
@@ -238,7 +229,7 @@ def overlap(compared: pd.DataFrame) -> str:
 def plan_shares(shares: pd.DataFrame) -> str:
     """Of each plan, the layer that loses most."""
     top = shares.loc[shares.groupby("name", sort=False)["removed"].idxmax()]
-    told = _list(
+    told = name_few(
         f"{row['name']} takes most from {row['paper_name']}, {percent(row['removed'])}"
         for row in top.to_dict("records")
     )
@@ -260,7 +251,7 @@ def class_accuracy(counted: pd.DataFrame) -> str:
     for name, word in zip([ends[-1], ends[0]], which, strict=True):
         path = " to ".join(percent(1 - wide.loc[name, network]) for network in networks[:2])
         told.append(f"{name} {word}, {path}")
-    head = f"Error of each of {_count(len(wide), 'class', 'classes')}, {_list(networks)}"
+    head = f"Error of each of {_count(len(wide), 'class', 'classes')}, {name_few(networks)}"
     change = f" From {networks[0]} to {networks[1]}," if len(networks) > 1 else ""
     return f"{head}.{change} {'; '.join(told)}." if change else f"{head}: {'; '.join(told)}."
 
@@ -285,7 +276,7 @@ def flip_images(flips: pd.DataFrame, limit: int) -> str:
     shown = flips.head(limit)
     verdicts = shown["verdict"].value_counts()
     first = shown.iloc[0]
-    told = _list(f"{count} {verdict}" for verdict, count in verdicts.items() if count)
+    told = name_few(f"{count} {verdict}" for verdict, count in verdicts.items() if count)
     head = f"{len(shown)} of {_count(len(flips), 'image')} that two networks answer differently"
     answers = f"{first['before']}, then {first['after']}"
     return f"{head}: {told}. The first is {first['label']}: {answers}."

@@ -5,35 +5,10 @@ import math
 import numpy as np
 import pandas as pd
 
-from prunelab.data import DataSplits
 from prunelab.findings.words import count, differ, percent
 
-ABOUT = "network model data split weights seed torch device criterion".split()
 DRAWS = 9_999  # orders of the layers, of which chance is told
 Z = 1.959964  # a normal variable stays within ± z, 95 times in 100
-
-
-def by_network(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Stored frames one by one, without their evidence and rounded, as charts take them.
-
-    Args:
-        frame: of `read_frame`.
-
-    Returns:
-        {network: its rows}; with a part of the hash behind the name, where one name has several
-        weights. Empty where nothing is stored.
-
-    Example:
-        >>> for name, rows in findings.by_network(findings.read_frame("sensitivity")).items():
-        ...     display(findings.say(f"**{name}**"), charts.sensitivity(rows))
-    """
-    if frame.empty:
-        return {}
-    found = {}
-    for (name, weights), rows in frame.groupby(["network", "weights"], sort=False):
-        label = f"{name} (weights {str(weights)[:8]})" if name in found else str(name)
-        found[label] = rows.drop(columns=ABOUT, errors="ignore").round(4)
-    return found
 
 
 def describe_sensitivity(measured: pd.DataFrame, ratio: float) -> str:
@@ -76,27 +51,6 @@ def describe_sensitivity(measured: pd.DataFrame, ratio: float) -> str:
             f"{percent(expected, 0)} on average."
         )
     return "\n".join(lines)
-
-
-def explain_digit_curves(data: DataSplits) -> str:
-    """Why curves on the scanned digits look otherwise than on photographs.
-
-    Args:
-        data: the images of the page.
-
-    Returns:
-        A sentence; "" for other images.
-
-    Example:
-        >>> findings.say(findings.explain_digit_curves(splits))
-    """
-    if data.name != "digits":
-        return ""
-    return (
-        "Digits are no photographs: scans of 8 × 8 grey pixels, enlarged, in three equal channels. "
-        f"They are told apart more easily, and there are {len(data.val):,} of them to validate on, "
-        "so the bands are wide and a layer's place among the others is uncertain."
-    )
 
 
 def pair_steepness(

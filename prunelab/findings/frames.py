@@ -133,6 +133,29 @@ def read_frame(figure: str, folder: str | Path = "", **where: Any) -> pd.DataFra
     return frame.assign(network=network).drop(columns=EVIDENCE).reset_index(drop=True)
 
 
+def by_network(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Frames of several networks, one by one.
+
+    Args:
+        frame: of `read_frame`; or of one network, without a column network.
+
+    Returns:
+        {network: its rows}; with a part of the hash behind the name, where one name has several
+        weights; the name is empty for a frame of one network. Nothing for an empty frame.
+
+    Example:
+        >>> for name, rows in findings.by_network(findings.read_frame("sensitivity")).items():
+        ...     display(findings.say(f"**{name}**"), charts.sensitivity(rows))
+    """
+    if frame.empty or "network" not in frame:
+        return {} if frame.empty else {"": frame}
+    names = frame["network"]
+    if "weights" in frame:
+        several = frame.groupby("network")["weights"].transform("nunique") > 1
+        names = names.where(~several, names + " (weights " + frame["weights"].str[:8] + ")")
+    return {str(name): rows for name, rows in frame.groupby(names, sort=False)}
+
+
 def describe_evidence(frame: pd.DataFrame) -> str:
     """A sentence that says what stored numbers stand on.
 
@@ -154,6 +177,28 @@ def describe_evidence(frame: pd.DataFrame) -> str:
             images = f", {int(rows['total'].max()):,} {rows['split'].iloc[0]} images"
         lines.append(f"{model} on {data}{images} (weights {str(weights)[:8]})")
     return "Stored: " + "; ".join(lines) + "."
+
+
+def explain_digits(data: DataSplits) -> str:
+    """Why what is measured on the scanned digits differs from photographs.
+
+    Args:
+        data: the images of the page.
+
+    Returns:
+        A sentence; "" for other images.
+
+    Example:
+        >>> findings.say(findings.explain_digits(splits))
+    """
+    if data.name != "digits":
+        return ""
+    return (
+        "Digits are no photographs: scans of 8 × 8 grey pixels, enlarged, in three equal channels. "
+        "They are told apart more easily, so a network may spare filters, small or large, that "
+        f"photographs would need; and with {len(data.val):,} of them to validate on, only large "
+        "differences show."
+    )
 
 
 def _find(figure: str, folder: Path) -> Path:

@@ -38,7 +38,7 @@ def load_trained() -> dict[tuple[str, str], nn.Module]:
     return found
 
 
-def find_ratios(recipe: str) -> dict[str, float]:
+def read_ratios(recipe: str) -> dict[str, float]:
     """The ratios of a recipe.
 
     Args:
@@ -48,7 +48,7 @@ def find_ratios(recipe: str) -> dict[str, float]:
         As `make_plan` takes them; none where the recipe prunes nothing.
 
     Example:
-        >>> plan = make_plan(graph, findings.find_ratios("vgg16-pruned-a"))
+        >>> plan = make_plan(graph, findings.read_ratios("vgg16-pruned-a"))
     """
     prune = load_recipe(recipe).prune
     return prune.all_ratios if prune else {}
@@ -67,7 +67,7 @@ def count_table_2() -> pd.DataFrame:
     """
     printed = pd.read_csv(find_shipped("data/paper/table2.csv")).set_index("layer")
     graph = trace(load_model("vgg16"), torch.zeros(1, 3, 32, 32))
-    cost = measure_cost(graph, make_plan(graph, find_ratios("vgg16-pruned-a")))
+    cost = measure_cost(graph, make_plan(graph, read_ratios("vgg16-pruned-a")))
     cost = cost.set_index("paper_name").drop(columns="layer")
     cost.loc["total"] = cost.sum()
     rows: list[dict[tuple[str, str], object]] = []

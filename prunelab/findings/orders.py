@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from prunelab.data import DataSplits, take
-from prunelab.findings.words import differ, join, percent
+from prunelab.findings.frames import by_network
+from prunelab.findings.words import differ, join, name_few, percent
 from prunelab.measure import measure_sensitivity
 from prunelab.utils.checks import check_whole
 
-NAMED = 4  # layers that a sentence names
 # Li et al. 2017, §4.5: ℓ1 is ahead of these; mean_std equals it as far as 60 %, and then drops
 BEHIND = ("mean_mean", "mean_l1", "mean_l2", "var_l2")
 LEVEL, UP_TO = "mean_std", 0.6
@@ -85,7 +85,7 @@ def split_ways(frame: pd.DataFrame, by: str, *, most: int = 6) -> dict[str, pd.D
     """
     if frame.empty:
         return {}
-    networks = list(split_networks(frame).items())[:most]
+    networks = list(by_network(frame).items())[:most]
     shown = []
     for name, rows in networks:
         names = list(dict.fromkeys(rows["paper_name"]))
@@ -116,7 +116,7 @@ def describe_orders(orders: pd.DataFrame, ratio: float = 0.3) -> str:
         >>> findings.say(findings.describe_orders(orders, 0.3))
     """
     lines = []
-    for name, rows in split_networks(orders).items():
+    for name, rows in by_network(orders).items():
         at, what = _nearest(rows, ratio), _alone(rows)
         here = rows[rows["ratio"] == at]
         means = here.groupby(["order", "draw"], sort=False)["accuracy"].mean()
@@ -165,7 +165,7 @@ def judge_smallest(orders: pd.DataFrame) -> str:
         >>> findings.say(findings.judge_smallest(orders))
     """
     lines = []
-    for name, rows in split_networks(orders).items():
+    for name, rows in by_network(orders).items():
         at, what = _nearest(rows, MOST), _alone(rows)
         claim = f"{_head(name)}that the smallest are ahead of random on every {what} at 90 % (§4.4)"
         if abs(at - MOST) > 0.05:
@@ -181,28 +181,6 @@ def judge_smallest(orders: pd.DataFrame) -> str:
             f"draw by more than chance in {len(behind)}{_named(behind)}."
         )
     return "\n".join(lines)
-
-
-def explain_digit_orders(data: DataSplits) -> str:
-    """Why it matters less on the scanned digits which filters go.
-
-    Args:
-        data: the images of the page.
-
-    Returns:
-        A sentence; "" for other images.
-
-    Example:
-        >>> findings.say(findings.explain_digit_orders(splits))
-    """
-    if data.name != "digits":
-        return ""
-    return (
-        "Digits are no photographs: scans of 8 × 8 grey pixels, enlarged, in three equal channels. "
-        "They are told apart more easily, so a network may spare filters, small or large, that "
-        "photographs would need; and with so few images to validate on, only large differences "
-        "show."
-    )
 
 
 def compare_criteria(measured: pd.DataFrame, control: str = "l1") -> pd.DataFrame:
@@ -224,7 +202,7 @@ def compare_criteria(measured: pd.DataFrame, control: str = "l1") -> pd.DataFram
     columns = ["network", "criterion", "accuracy", "control", "points", "ahead", "behind", "late"]
     columns += ["ahead_late", "behind_late"]
     rows = []
-    for name, found in split_networks(measured).items():
+    for name, found in by_network(measured).items():
         found = found[found["removed"] > 0]
         base = found[found["criterion"] == control]
         if base.empty:
@@ -350,16 +328,6 @@ def describe_agreement(overlaps: pd.DataFrame, chance: float) -> str:
     return "\n".join(lines)
 
 
-def split_networks(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """{name: rows}; the name is empty where the frame is of one network, of this page."""
-    if frame.empty or "network" not in frame:
-        return {} if frame.empty else {"": frame}
-    weights = frame["weights"] if "weights" in frame else frame["network"]
-    several = weights.groupby(frame["network"]).transform("nunique") > 1
-    names = frame["network"].where(~several, frame["network"] + " (" + weights.str[:8] + ")")
-    return {str(name): rows for name, rows in frame.groupby(names, sort=False)}
-
-
 def _average(rows: pd.DataFrame) -> pd.DataFrame:
     """Of several draws a row for each point, with the mean, and an interval that holds theirs."""
     if "draw" not in rows or rows["draw"].nunique() < 2:
@@ -441,9 +409,5 @@ def _number(count: int, word: str) -> str:
 
 
 def _named(names: Sequence[str]) -> str:
-    """`` (conv_2 and conv_4)``; of many, the first few."""
-    if not names:
-        return ""
-    if len(names) > NAMED:
-        names = [*names[:NAMED], f"{len(names) - NAMED} more"]
-    return f" ({join(names)})"
+    """`` (conv_2 and conv_4)``; nothing where none is."""
+    return f" ({name_few(names)})" if names else ""

@@ -2,34 +2,13 @@
 
 import pandas as pd
 
-from prunelab.experiments import load_recipe, read_paper, read_rows, recipe_names
-from prunelab.findings.words import compare_arms, count, differ, join, percent, set_beside
+from prunelab.experiments import find_printed, load_recipe, read_paper, recipe_names
+from prunelab.findings.words import compare_arms, differ, join
 
 RUN = ["recipe", "dataset", "seed", "device"]  # networks of one replay
 TRAINED = "trained"  # in the column start: from fresh weights, not from a file of them
 STATES = ("in full", "in part", "weights of others", "not yet")
 CONTROLS = ("continued", "scratch-E", "scratch-B")  # what retraining has to beat, too
-DRAWN = ("digits",)  # data sets of no photographs
-WORDS = {
-    "baseline": "whole",
-    "continued": "whole, trained on",
-    "pruned": "pruned, not retrained",
-    "retrained": "pruned, retrained",
-    "scratch-E": "pruned, fresh weights, as many epochs",
-    "scratch-B": "pruned, fresh weights, as much work",
-}
-# what a retrained network of a replay is set beside, and how that is said
-BESIDE = {
-    "continued": "the whole network trained on for as long",
-    "baseline": "the whole network as it was",
-    "scratch-E": "the same small network from scratch, for the baseline's epochs",
-    "scratch-B": "the same small network from scratch, for the baseline's multiply-adds",
-}
-
-OPEN = (
-    "the whole network was not trained on, so what pruning costs and what more training gains are "
-    "not told apart"
-)
 
 
 def count_right(rows: pd.DataFrame) -> pd.DataFrame:
@@ -46,81 +25,6 @@ def count_right(rows: pd.DataFrame) -> pd.DataFrame:
     """
     correct = (rows["test_accuracy"] * rows["n_test"]).round().astype(int)
     return rows.assign(correct=correct, total=rows["n_test"].astype(int))
-
-
-def read_replays(rows: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The replays of networks on photographs, for reading.
-
-    Args:
-        rows: of `read_rows`; None: what is published.
-
-    Returns:
-        A row for each network of a recipe, of the first seed; columns recipe, data, network
-        (whole; whole, trained on; pruned, not retrained; …), epochs, removed (the fraction of the
-        multiply-adds), correct, total, accuracy.
-
-    Example:
-        >>> findings.read_replays()
-    """
-    rows = read_rows() if rows is None else rows
-    rows = rows[~rows["dataset"].isin(DRAWN)]
-    rows = rows[rows["seed"] == rows.groupby(["recipe", "dataset"])["seed"].transform("min")]
-    correct = (rows["test_accuracy"] * rows["n_test"]).round().astype(int)
-    frame = pd.DataFrame({"recipe": rows["recipe"], "data": rows["dataset"]})
-    return frame.assign(
-        network=rows["kind"].replace(WORDS),
-        epochs=rows["epochs"],
-        removed=rows["flops_removed"],
-        correct=correct,
-        total=rows["n_test"].astype(int),
-        accuracy=rows["test_accuracy"],
-    ).reset_index(drop=True)
-
-
-def describe_replays(rows: pd.DataFrame) -> str:
-    """The retrained network of each replay beside its controls, on test images.
-
-    Args:
-        rows: of `read_rows`.
-
-    Returns:
-        A line for each replay that has a retrained network, and one that counts them.
-
-    Example:
-        >>> findings.say(findings.describe_replays(read_rows()))
-    """
-    lines: list[str] = []
-    tally: dict[str, list[int]] = {kind: [] for kind in BESIDE}
-    for (recipe, data, seed), found in rows.groupby(["recipe", "dataset", "seed"], sort=False):
-        arms = found.drop_duplicates("kind", keep="last").set_index("kind")
-        if "retrained" not in arms.index:
-            continue
-        tests = {kind: (round(a * n), int(n)) for kind, a, n in _tests(arms)}
-        own = tests["retrained"]
-        beside = []
-        for kind, control in BESIDE.items():
-            if kind in tests:
-                beside.append(f"beside {control}: {set_beside(own, tests[kind])}")
-                other = tests[kind]
-                known = differ(own, other)
-                tally[kind].append(known * (1 if own[0] * other[1] > other[0] * own[1] else -1))
-        if "continued" not in tests:
-            beside.append(OPEN)
-        row = found[found["kind"] == "retrained"].iloc[-1]
-        removed, epochs = percent(float(row["flops_removed"])), int(row["epochs"])
-        lines.append(
-            f"**{recipe}** on {data}, seed {seed}, {removed} of the multiply-adds removed, "
-            f"retrained for {epochs} epochs: {count(*own)}; {'; '.join(beside)}."
-        )
-    sums = [
-        f"beside {BESIDE[kind]}, ahead in {sides.count(1)}, behind in {sides.count(-1)} of "
-        f"{len(sides)}"
-        for kind, sides in tally.items()
-        if sides
-    ]
-    if len(lines) > 1:
-        lines.append(f"Counted, by more than chance: {'; '.join(sums)}.")
-    return "\n".join(lines)
 
 
 def list_replayed(rows: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -144,7 +48,7 @@ def list_replayed(rows: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.D
     best: dict[str, tuple[float, dict[str, object]]] = {}
     known = rows[rows["paper"].isin(recipe_names())] if "paper" in rows else rows[:0]
     for (recipe, kind, dataset), found in known.groupby(["recipe", "kind", "dataset"], sort=False):
-        name = _find_printed(found.iloc[0])
+        name = find_printed(str(found["paper"].iloc[0]), str(kind))
         if name not in paper.index:
             continue
         run = known[(known["recipe"] == recipe) & (known["dataset"] == dataset)]
@@ -228,24 +132,6 @@ def describe_seeds(rows: pd.DataFrame) -> str:
     return (
         f"{(sizes > 1).sum()} of {len(sizes)} rows stand on several seeds, {sizes.max()} at most."
     )
-
-
-def _tests(arms: pd.DataFrame) -> list[tuple[str, float, float]]:
-    """(kind, test accuracy, test images) of each arm."""
-    return [
-        (str(kind), float(row["test_accuracy"]), float(row["n_test"]))
-        for kind, row in arms.iterrows()
-    ]
-
-
-def _find_printed(row: pd.Series) -> str:
-    """The paper's row for a network of a recipe: its baseline's, its own, or the scratch one."""
-    plain = str(row["paper"]).removesuffix("-scratch")
-    if row["kind"] == "baseline":
-        return str(row["model"])
-    if str(row["kind"]).startswith("scratch"):
-        return f"{plain}-scratch"
-    return plain if row["kind"] == "retrained" else ""
 
 
 def _list_steps(kind: str) -> list[str]:

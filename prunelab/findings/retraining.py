@@ -4,14 +4,12 @@ import pandas as pd
 import torch
 from torch import nn
 
-from prunelab.findings.orders import split_networks
-from prunelab.findings.words import count, differ, join, percent
+from prunelab.findings.frames import by_network
+from prunelab.findings.words import count, differ, name_few, percent
 from prunelab.graph import ChannelGraph, trace
 from prunelab.pruning import PruningPlan, find_ratios, make_plan, make_steps
 from prunelab.training import Metrics
 from prunelab.utils.intervals import wilson
-
-NAMED = 4  # networks that a sentence names
 
 
 def spread_layers(graph: ChannelGraph) -> list[str]:
@@ -97,7 +95,7 @@ def describe_regained(frame: pd.DataFrame) -> str:
         >>> findings.say(findings.describe_regained(findings.read_frame("retrained")))
     """
     lines = []
-    for name, rows in split_networks(frame).items():
+    for name, rows in by_network(frame).items():
         ways = {way: own for way, own in rows.groupby("way", sort=False)}
         head = f"**{name}**: " if name else ""
         epochs = int(rows["epochs"].max()) if "epochs" in rows else 0
@@ -113,10 +111,11 @@ def describe_regained(frame: pd.DataFrame) -> str:
                 continue
             before = _counts(whole.iloc[0])
             below = [row for _, row in lost.iterrows() if _is_below(_counts(row), before)]
+            named = f" ({name_few(map(_point, below))})" if below else ""
             worst = lost.iloc[int(lost["correct"].argmin())]
             text = (
                 f"{head}{what}, {len(below)} of {len(lost)} networks that lost filters of one "
-                f"layer are below {control} by more than chance{_name(below)}. That one has "
+                f"layer are below {control} by more than chance{named}. That one has "
                 f"{count(*before)} right; the lowest, {_point(worst)}, {count(*_counts(worst))}."
             )
             if len(below) < len(lost):
@@ -136,13 +135,3 @@ def _is_below(one: tuple[int, int], other: tuple[int, int]) -> bool:
 
 def _point(row: pd.Series) -> str:
     return f"{row['paper_name']} at {percent(row['ratio'], 0)}"
-
-
-def _name(rows: list[pd.Series]) -> str:
-    """`` (conv_2 at 90 %)``; of many, the first few."""
-    names = [_point(row) for row in rows]
-    if not names:
-        return ""
-    if len(names) > NAMED:
-        names = [*names[:NAMED], f"{len(names) - NAMED} more"]
-    return f" ({join(names)})"

@@ -7,6 +7,8 @@ import pandas as pd
 
 from prunelab.utils.intervals import difference, wilson
 
+FEW = 4  # names in a row, at most
+
 
 def say(*sentences: str) -> Any:
     """Sentences as a cell's output: a list, where there are several.
@@ -73,6 +75,12 @@ def join(words: Iterable[str], last: str = "and") -> str:
     """
     *before, end = list(words) or ["none"]
     return f"{', '.join(before)} {last} {end}" if before else end
+
+
+def name_few(names: Iterable[object]) -> str:
+    """Names as a sentence lists them; of many, the first few and how many more."""
+    told = [str(name) for name in names]
+    return join([*told[:FEW], f"{len(told) - FEW} more"] if len(told) > FEW else told)
 
 
 def differ(one: tuple[int, int], other: tuple[int, int]) -> bool:

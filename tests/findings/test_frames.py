@@ -1,5 +1,7 @@
 """Frames are kept with their evidence, each in place of its like, and say what they stand on."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -92,3 +94,20 @@ def test_what_is_stored_with_the_project_has_its_evidence():
             assert {*ABOUT} <= set(found), figure
             assert found[["model", "data", "weights"]].notna().all(axis=None), figure
             assert "digits" not in set(found["data"]), figure  # those are measured live
+
+
+def test_networks_one_by_one():
+    rows = make_frame(1, 2).assign(network="m, d")
+    two = pd.concat([rows.assign(weights="1" * 32), rows.assign(weights="2" * 32)])
+    parts = findings.by_network(pd.concat([two, rows.assign(network="n, d", weights="3" * 32)]))
+    assert list(parts) == ["m, d (weights 11111111)", "m, d (weights 22222222)", "n, d"]
+    assert all(len(own) == 2 for own in parts.values())
+    assert list(findings.by_network(rows)) == ["m, d"]
+    assert list(findings.by_network(make_frame(1))) == [""]
+    assert findings.by_network(pd.DataFrame(columns=["network"])) == {}
+
+
+def test_digits_are_explained_and_nothing_else():
+    digits = load_data("digits")
+    assert "with 143 of them to validate on" in findings.explain_digits(digits)
+    assert findings.explain_digits(replace(digits, name="photographs")) == ""

@@ -1,43 +1,10 @@
-"""Replays and the paper's tables as sentences: held against rows and prints that are known."""
+"""The paper's tables as sentences: held against prints that are known."""
 
-import pandas as pd
 import pytest
 import torch
 
-from prunelab import findings, load_model, make_plan, measure_cost, read_rows, trace
+from prunelab import findings, load_model, make_plan, measure_cost, trace
 from prunelab.findings import networks
-
-
-def rows(**right: int) -> pd.DataFrame:
-    """Of one recipe: {kind: images of 1,000 that were right}."""
-    return pd.DataFrame(
-        {
-            "recipe": "r",
-            "kind": list(right),
-            "dataset": "photographs",
-            "seed": 0,
-            "epochs": 3,
-            "n_test": 1000,
-            "test_accuracy": [n / 1000 for n in right.values()],
-            "flops_removed": [0.3 * (kind not in ("baseline", "continued")) for kind in right],
-        }
-    )
-
-
-def test_replays_are_of_photographs():
-    replays = findings.read_replays()
-    assert len(replays)
-    assert "digits" not in set(replays["data"])
-    published = read_rows().query("dataset != 'digits' and seed == 0")
-    assert set(replays["correct"]) <= {
-        round(a * n) for a, n in zip(published["test_accuracy"], published["n_test"], strict=True)
-    }
-
-
-def test_digits_and_later_seeds_are_left_out():
-    frame = pd.concat([rows(baseline=900), rows(baseline=910).assign(seed=1)])
-    frame = pd.concat([frame, rows(baseline=990).assign(dataset="digits")])
-    assert findings.read_replays(frame)["correct"].tolist() == [900]
 
 
 def test_trained_networks_are_those_that_are_there(monkeypatch):
@@ -57,7 +24,7 @@ def test_table_2():
 
 
 def test_a_line_that_differs_is_named(monkeypatch):
-    monkeypatch.setattr(networks, "find_ratios", lambda recipe: {"conv_1": 0.5})
+    monkeypatch.setattr(networks, "read_ratios", lambda recipe: {"conv_1": 0.5})
     counted = findings.count_table_2()
     told = findings.describe_table_2(counted)
     assert told.startswith("7 of 13 lines")
@@ -72,7 +39,7 @@ def test_a_line_that_differs_is_named(monkeypatch):
 def test_table_1(recipe, said):
     model = "vgg16" if recipe.startswith("vgg") else "resnet20"
     graph = trace(load_model(model), torch.zeros(1, 3, 32, 32))
-    cost = measure_cost(graph, make_plan(graph, findings.find_ratios(recipe)))
+    cost = measure_cost(graph, make_plan(graph, findings.read_ratios(recipe)))
     told = findings.compare_with_table_1(recipe, cost)
     assert said in told
     assert len(told.splitlines()) == 2

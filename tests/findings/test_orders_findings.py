@@ -1,6 +1,5 @@
 """What is said of which filters go first: counted by hand beside what is computed."""
 
-from dataclasses import replace
 from functools import partial
 
 import pandas as pd
@@ -176,8 +175,3 @@ def test_orders_see_the_same_images(few_digits):
         measure(draws=0)
     with pytest.raises(ValueError, match="images must be a whole number"):
         measure(images=61)
-
-
-def test_digits_are_explained_only_where_there_are_digits(digits, few_digits):
-    assert "8 × 8 grey pixels" in findings.explain_digit_orders(digits)
-    assert findings.explain_digit_orders(replace(digits, name="photographs")) == ""

@@ -6,7 +6,7 @@ import torch
 from small import tiny_network
 from test_orders_findings import make_rows
 
-from prunelab import findings, load_model, make_plan, prune, read_rows, trace
+from prunelab import findings, load_model, make_plan, prune, trace
 from prunelab.training import Metrics
 
 
@@ -40,41 +40,6 @@ def test_what_came_back_is_told(alone):
     named = findings.describe_regained(alone.assign(network="a, b", epochs=20)).splitlines()
     assert named[1].startswith("**a, b**: Retrained for 20 epochs, 1 of 2")
     assert findings.describe_regained(alone[:0]) == ""
-
-
-def make_replay(**accuracies):
-    rows = [
-        {"recipe": "r", "dataset": "d", "seed": 0, "kind": kind.replace("_", "-"), "epochs": 7}
-        | {"n_test": 10000, "test_accuracy": accuracy, "flops_removed": 0.2756}
-        for kind, accuracy in accuracies.items()
-    ]
-    return pd.DataFrame(rows)
-
-
-def test_a_replay_is_set_beside_its_controls():
-    rows = make_replay(baseline=0.9, retrained=0.901, continued=0.92, scratch_E=0.85)
-    told = findings.describe_replays(rows)
-    assert "27.6 % of the multiply-adds removed, retrained for 7 epochs: 9,010 of" in told
-    assert "trained on for as long: 1.9 points below" in told
-    assert "as it was: no difference that 10,000 images show" in told
-    assert "the baseline's epochs: 5.1 points above" in told
-    assert "was not trained on" not in told
-
-
-def test_a_missing_control_is_said():
-    told = findings.describe_replays(make_replay(baseline=0.9, retrained=0.901))
-    assert "the whole network was not trained on" in told
-    assert findings.describe_replays(make_replay(baseline=0.9)) == ""
-
-
-def test_replays_are_counted():
-    rows = make_replay(retrained=0.9, scratch_E=0.85)
-    two = pd.concat([rows, rows.assign(seed=1, test_accuracy=0.9)])
-    assert "epochs, ahead in 1, behind in 0 of 2" in findings.describe_replays(two)
-
-
-def test_our_own_replays_can_be_told():
-    assert findings.describe_replays(read_rows())
 
 
 def test_layers_are_spread():

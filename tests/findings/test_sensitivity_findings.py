@@ -10,7 +10,6 @@ from prunelab import (
     compare_plans,
     find_weights,
     findings,
-    load_data,
     load_model,
     make_plan,
     rank_filters,
@@ -74,20 +73,6 @@ def test_stages_explain_nothing_where_all_layers_are_alike():
     assert "explains" not in findings.describe_sensitivity(curves({"a": 800, "b": 800}), 0.5)
     assert "explains" not in findings.describe_sensitivity(curves(dict.fromkeys("abcd", 800)), 0.5)
     assert findings.describe_sensitivity(pd.DataFrame(), 0.5) == ""
-
-
-def test_stored_frames_one_by_one():
-    rows = curves({"a": 800}).assign(model="m", data="d", network="m, d")
-    stored = pd.concat([rows.assign(weights="1" * 32), rows.assign(weights="2" * 32)])
-    parts = findings.by_network(stored)
-    assert list(parts) == ["m, d", "m, d (weights 22222222)"]
-    assert all(len(own) == 2 and "weights" not in own for own in parts.values())
-    assert findings.by_network(pd.DataFrame(columns=["network"])) == {}
-
-
-def test_digits_are_explained_and_nothing_else(digits, folder):
-    assert "143" in findings.explain_digit_curves(digits)
-    assert findings.explain_digit_curves(load_data(folder, device="cpu")) == ""
 
 
 # --- steepness ---

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from prunelab import findings
+from prunelab.findings import words
 from prunelab.utils.intervals import difference
 
 
@@ -55,5 +56,7 @@ def test_words():
     assert findings.join(["a"]) == "a"
     assert findings.join(["a", "b", "c"], "or") == "a, b or c"
     assert findings.join([]) == "none"
+    assert words.name_few("abcdef") == "a, b, c, d and 2 more"
+    assert words.name_few("ab") == "a and b"
     assert findings.percent(0.34194, 2) == "34.19 %"
     assert findings.count(9_000, 10_000) == "9,000 of 10,000 (90.0 %, 89.4–90.6 %)"
