@@ -33,7 +33,7 @@ SMALL = {
     "recipes": "digits-quick",
     "seeds": [0, 1],
     "set": {
-        "baseline.epochs": 1,
+        "baseline.epochs": 3,
         "retrain.epochs": 1,
         "retrain.lr": 0.01,
         "continued": False,
@@ -289,7 +289,7 @@ def test_six_points_on_digits_two_at_a_time(tmp_path):
     assert len(points) == 6
     compared = compare_points(points)
     assert compared["n"].tolist() == [2] * 3
-    assert (compared["error"] < 0.85).all()  # one epoch is better than chance
+    assert compared["error"].iloc[0] < 0.1  # of the least pruned ones
     for point, seed in zip(points["point"], points["seed"], strict=True):
         assert (out / "small" / f"{point}-{seed}" / "replay.ipynb").exists()
     once_more = subprocess.run(command, capture_output=True, text=True, timeout=100)
