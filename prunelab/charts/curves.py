@@ -74,7 +74,7 @@ def sensitivity(measured: pd.DataFrame) -> Chart | alt.FacetChart:
     if not panels:
         return chart.properties(width=420, height=240, title=head, description=said)
     return (
-        chart.properties(width=260, height=190)
+        chart.properties(width=220, height=160)
         .facet(facet=alt.Facet("stage:N", title=None), columns=3)
         .properties(title=head, description=said)
     )

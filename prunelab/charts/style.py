@@ -232,7 +232,7 @@ def render_png(chart: alt.TopLevelMixin | dict[str, Any], scale: float = 1) -> b
         scale: 2 doubles the pixels of each side.
 
     Returns:
-        The bytes of a PNG of 128 colours.
+        The bytes of a PNG of few colours.
 
     Example:
         >>> Path("norms.png").write_bytes(charts.render_png(chart))
@@ -244,10 +244,24 @@ def render_png(chart: alt.TopLevelMixin | dict[str, Any], scale: float = 1) -> b
     spec = chart if isinstance(chart, dict) else chart.to_dict()
     drawn = Image.open(io.BytesIO(vl_convert.vegalite_to_png(spec, scale=scale))).convert("RGB")
     buffer = io.BytesIO()
-    # with 128 colours it has a quarter of the size; they are the chart's own, not means of several
-    few = drawn.quantize(128, Image.Quantize.MAXCOVERAGE)
-    few.save(buffer, "PNG", optimize=True)
+    pick_colours(drawn).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def pick_colours(picture: Image.Image, most: int = 16) -> Image.Image:
+    """A picture of charts and words in few of its own colours, which has a fifth of the size.
+
+    Those are taken that are frequent, and far from the others: small marks keep theirs, as they
+    would not if each were a mean of several.
+    """
+    colours, counts = np.unique(np.asarray(picture).reshape(-1, 3), axis=0, return_counts=True)
+    far, chosen = np.full(len(colours), np.inf), [int(counts.argmax())]
+    while len(chosen) < min(most, len(colours)):
+        far = np.minimum(far, np.linalg.norm(colours - colours[chosen[-1]].astype(float), axis=1))
+        chosen.append(int((np.sqrt(counts) * far).argmax()))
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(colours[chosen].tobytes())
+    return picture.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
 def as_picture(chart: Any) -> Any:

@@ -9,17 +9,16 @@ import tempfile
 from pathlib import Path
 
 import nbformat
-import numpy as np
 from jupyter_page import REPOSITORY, find_errors, open_page, run_all, serve
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from prunelab.charts.style import pick_colours
 from prunelab.lab.page import name_still
 from prunelab.lab.tabs import TITLES
 
 IMAGES = REPOSITORY / "notebooks" / "images"
-SIZE = 1100, 660  # pixels, at most
-COLOURS = 24
+SIZE = 1100, 520  # pixels, at most
 WINDOW = {"width": 1268, "height": 1500}  # the lab is as wide as a picture may be
 LAB = """from prunelab.lab import Lab
 lab = Lab(ratios={"stage1": 0.12, "stage2": 0.1, "stage3": 0.25})
@@ -52,18 +51,6 @@ def shoot(page: Page, selector: str, name: str) -> None:
     path = IMAGES / f"{name}.png"
     small.save(path, optimize=True)
     print(f"{name}: {small.width} × {small.height}, {path.stat().st_size:,} bytes", flush=True)
-
-
-def pick_colours(picture: Image.Image) -> Image.Image:
-    """The picture in few colours: those that are frequent, and far from each other."""
-    colours, counts = np.unique(np.asarray(picture).reshape(-1, 3), axis=0, return_counts=True)
-    far, chosen = np.full(len(colours), np.inf), [int(counts.argmax())]
-    while len(chosen) < min(COLOURS, len(colours)):
-        far = np.minimum(far, np.linalg.norm(colours - colours[chosen[-1]].astype(float), axis=1))
-        chosen.append(int((np.sqrt(counts) * far).argmax()))
-    palette = Image.new("P", (1, 1))
-    palette.putpalette(colours[chosen].tobytes())
-    return picture.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
 def shoot_tabs(page: Page) -> None:
