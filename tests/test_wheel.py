@@ -13,6 +13,8 @@ import pytest
 from licences import DOCS, EXTRAS, normal
 from packaging.requirements import Requirement
 
+from prunelab import __version__
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (ROOT / "binder" / "requirements.txt").read_text()
@@ -55,7 +57,7 @@ def test_the_wheel_carries_the_package_and_what_it_ships(wheel):
         sources = {name.removeprefix("prunelab/shipped/") for name in shipped}
         assert sources >= list_files("data/checkpoints", "data/paper")
         assert max(sizes.values()) < 2**21
-        about = f"prunelab-{PROJECT['version']}.dist-info"
+        about = f"prunelab-{__version__}.dist-info"
         assert f"{about}/licenses/LICENSE" in sizes
         assert packed.read(f"{about}/entry_points.txt").decode().split("\n")[:2] == [
             "[console_scripts]",

@@ -12,6 +12,29 @@ from prunelab import load_recipe, replay
 from prunelab.charts.style import COLOURS
 
 REMOVED = COLOURS["removed"]
+# [tag, words, contrast with what is behind them] of all words in view that are not switched off
+CONTRASTS = """lab => {
+    const parse = colour => colour.match(/[\\d.]+/g).map(Number);
+    const light = colour => parse(colour).slice(0, 3).reduce((sum, part, i) => {
+        part /= 255;
+        const linear = part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+        return sum + linear * [0.2126, 0.7152, 0.0722][i];
+    }, 0);
+    const opaque = colour => parse(colour)[3] !== 0;
+    const words = node => [...node.childNodes]
+        .filter(child => child.nodeType == Node.TEXT_NODE).map(child => child.data).join("").trim();
+    return [...lab.querySelectorAll("*")].flatMap(node => {
+        const style = getComputedStyle(node), svg = node instanceof SVGElement;
+        const ink = svg ? style.fill : style.color;
+        if (!words(node) || !node.checkVisibility() || ink == "none" || !opaque(ink)) return [];
+        if (node.closest(":disabled, .jp-mod-disabled, style, title, desc")) return [];
+        let behind = node;
+        while (!opaque(getComputedStyle(behind).backgroundColor)) behind = behind.parentElement;
+        const pair = [light(ink), light(getComputedStyle(behind).backgroundColor)];
+        const contrast = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+        return [[node.tagName.toLowerCase(), words(node), contrast]];
+    });
+}"""
 
 
 def open_lab(jupyter: tuple[str, str], page: Page, width: int = 1280, height: int = 1000) -> None:
@@ -238,11 +261,9 @@ def test_it_can_be_read_in_the_dark(jupyter, page, theme):
     open_lab(jupyter, page)
     page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
     expect(page.locator("body")).to_have_attribute("data-jp-theme-name", theme)
-    title = page.locator(".widget-tab svg.marks text").first
-    for text in (head(page).locator("b").first, title):
-        rule = "e => getComputedStyle(e)[e.tagName == 'text' ? 'fill' : 'color']"
-        colour = re.findall(r"\d+", text.evaluate(rule))[:3]
-        assert min(map(int, colour)) > 150  # light on dark
+    found = page.locator(".prunelab-lab").evaluate(CONTRASTS)
+    assert {"b", "label", "text"} <= {tag for tag, _, _ in found}  # of words, knobs and charts
+    assert not [kept for kept in found if kept[2] < 4.5]  # WCAG 2.2, 1.4.3
     shoot(page, "dark")
 
 
