@@ -23,7 +23,7 @@ def test_structure(path):
     nbformat.validate(notebook)
     assert notebook.metadata["kernelspec"]["name"] == "python3"
     assert "widgets" not in notebook.metadata
-    assert path.stat().st_size < 250_000
+    assert path.stat().st_size < 150_000
     assert not missing_links(notebook, path.parent)
     assert notebook.cells[0].source.startswith("# ")
     assert "?**" in notebook.cells[0].source  # the question
@@ -34,7 +34,7 @@ def test_structure(path):
         assert ": " in line.split("=")[0], line
         assert "  # " in line, line
     for cell in code:
-        assert cell in parameters or len(cell.source.splitlines()) <= 15
+        assert len(cell.source.splitlines()) <= 15
         if "exercise" not in cell.metadata.get("tags", []):
             for node in ast.parse(cell.source).body:
                 assert not isinstance(node, ast.FunctionDef | ast.ClassDef)
