@@ -1,7 +1,8 @@
 """What measured times say, beside multiply-adds and beside the paper's Table 3."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -11,6 +12,7 @@ from prunelab.utils.seals import read_table
 
 STORED = "data/results/latency.csv"
 WHOLE, PRUNED = "whole", "pruned"
+Row = dict[Hashable, Any]  # one measured network: a value for each column
 WAY = ["batch", "runtime", "format"]  # one measurement: its networks took turns
 
 
@@ -47,13 +49,13 @@ def compare_times(measured: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     """
     lines = []
     for recipe, rows in _complete(measured).groupby("recipe", sort=False):
-        found = dict(paper.loc[recipe]) if recipe in paper.index else {}
+        printed = (paper[paper.index == recipe].to_dict("records") or [{}])[0]
         small = [row for _, row in _pairs(rows)]
-        line = {
+        line: dict[str, Any] = {
             "recipe": recipe,
-            "multiply-adds, paper": found.get("flops_pruned_percent"),
+            "multiply-adds, paper": printed.get("flops_pruned_percent"),
             "multiply-adds, ours": 100 * (1 - small[0]["flops_left"]),
-            "time, paper: 128 images, GPU": found.get("seconds_saved_percent"),
+            "time, paper: 128 images, GPU": printed.get("seconds_saved_percent"),
         }
         lines.append(
             line | {f"time, ours: {_name(row)}": 100 * (1 - row["time_left"]) for row in small}
@@ -80,7 +82,7 @@ def describe_clock(measured: pd.DataFrame) -> str:
         places = {
             f"{row['device']}, {row['threads']} thread{'s' * (row['threads'] != 1)}, "
             f"torch {row['torch']}"
-            for _, row in how.iterrows()
+            for row in how.to_dict("records")
         }
     turns = f"{join(names)}: the median of {first['repeats']} turns"
     return f"{turns}{''.join(f'; {place}' for place in sorted(places))}."
@@ -106,11 +108,11 @@ def describe_savings(measured: pd.DataFrame) -> str:
             told.setdefault(_judge(whole, small), []).append(_tell_saving(small))
         if told:
             said = "; ".join(f"{what} {join(names)}" for what, names in told.items())
-            lines.append(f"**{_name(rows.iloc[0])}**: {said}.")
+            lines.append(f"**{_name(dict(rows.iloc[0]))}**: {said}.")
     return "\n".join(lines)
 
 
-def _judge(whole: pd.Series, small: pd.Series) -> str:
+def _judge(whole: Row, small: Row) -> str:
     """Time beside multiply-adds, as far as the quartiles tell."""
     low, high = small["low_ms"] / whole["high_ms"], small["high_ms"] / whole["low_ms"]
     if high < small["flops_left"]:
@@ -203,23 +205,21 @@ def _complete(measured: pd.DataFrame) -> pd.DataFrame:
     return frame if "recipe" in frame else frame.assign(recipe="the pruned network")
 
 
-def _pairs(
-    rows: pd.DataFrame, one: str = WHOLE, other: str = ""
-) -> Iterator[tuple[pd.Series, pd.Series]]:
+def _pairs(rows: pd.DataFrame, one: str = WHOLE, other: str = "") -> Iterator[tuple[Row, Row]]:
     """Two networks of each recipe and measurement; other, empty: the first pruned one."""
     for _, group in rows.groupby(["recipe", *WAY], sort=False):
-        named = {str(row["model"]): row for _, row in group.iterrows()}
+        named = {row["model"]: row for row in group.to_dict("records")}
         second = other or next((name for name in named if name != one), "")
         if one in named and second in named:
             yield named[one], named[second]
 
 
-def _name(row: pd.Series) -> str:
+def _name(row: Row) -> str:
     images = "one image" if row["batch"] == 1 else f"{row['batch']} images"
     way = row["format"] if row["runtime"] == "torch" else row["runtime"]
     return f"{images}, {way}"
 
 
-def _tell_saving(row: pd.Series) -> str:
+def _tell_saving(row: Row) -> str:
     saved = f"{percent(1 - row['time_left'], 0)}".replace("-", "−")
     return f"{row['recipe']} ({saved} for {percent(1 - row['flops_left'], 0)})"
