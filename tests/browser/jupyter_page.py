@@ -119,11 +119,12 @@ def serve(root: Path, state: Path) -> Iterator[tuple[str, str]]:
 
 
 @contextmanager
-def open_page() -> Iterator[Page]:
-    """The fixture `page`."""
+def open_page(scale: float = 1) -> Iterator[Page]:
+    """The fixture `page`; scale: pixels of the screen for each of CSS."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        context = browser.new_context(viewport={"width": 1280, "height": 3600})
+        view = {"width": 1280, "height": 3600}
+        context = browser.new_context(viewport=view, device_scale_factor=scale)
         opened = context.new_page()
         blocked: list[str] = []
         errors: list[str] = []

@@ -18,7 +18,8 @@ from prunelab.lab.page import name_still
 from prunelab.lab.tabs import TITLES
 
 IMAGES = REPOSITORY / "notebooks" / "images"
-SIZE = 1100, 520  # pixels, at most
+SIZE = 1100, 600  # pixels of CSS, at most
+SCALE = 0.75  # a picture is as wide as a column of text
 WINDOW = {"width": 1268, "height": 1500}  # the lab is as wide as a picture may be
 LAB = """from prunelab.lab import Lab
 lab = Lab(ratios={"stage1": 0.12, "stage2": 0.1, "stage3": 0.25})
@@ -78,7 +79,7 @@ def main() -> None:
             nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
         with serve(root, Path(folder) / "state") as server:
             for name in ("sweep", "lab"):
-                with open_page() as page:
+                with open_page(SCALE) as page:
                     page.set_viewport_size(WINDOW)
                     run_all(page, server, f"{name}.ipynb")
                     shown = page.locator(f".prunelab-{name}")

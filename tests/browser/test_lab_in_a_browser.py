@@ -4,7 +4,6 @@ import os
 import re
 from pathlib import Path
 
-import pytest
 from jupyter_page import find_errors, run_all
 from playwright.sync_api import Page, expect
 
@@ -87,6 +86,16 @@ def shoot(page: Page, name: str) -> None:
 def check_quiet(page: Page) -> None:
     assert not page.blocked
     assert not find_errors(page)
+
+
+def check_in_the_dark(page: Page, theme: str = "JupyterLab Dark") -> None:
+    """All words stand out from what is behind them."""
+    page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
+    expect(page.locator("body")).to_have_attribute("data-jp-theme-name", theme)
+    found = page.locator(".prunelab-lab").evaluate(CONTRASTS)
+    assert {"b", "label", "text"} <= {tag for tag, _, _ in found}  # of words, knobs and charts
+    assert not [kept for kept in found if kept[2] < 4.5]  # WCAG 2.2, 1.4.3
+    shoot(page, "dark")
 
 
 def test_looking_and_choosing(jupyter, page):
@@ -256,20 +265,17 @@ def test_networks_opened_in_turn_and_a_page_that_was_closed(jupyter, page):
     expect(page.get_by_text("Error displaying widget")).to_be_hidden()
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Dark"])
-def test_it_can_be_read_in_the_dark(jupyter, page, theme):
-    open_lab(jupyter, page)
-    page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
-    expect(page.locator("body")).to_have_attribute("data-jp-theme-name", theme)
-    found = page.locator(".prunelab-lab").evaluate(CONTRASTS)
-    assert {"b", "label", "text"} <= {tag for tag, _, _ in found}  # of words, knobs and charts
-    assert not [kept for kept in found if kept[2] < 4.5]  # WCAG 2.2, 1.4.3
-    shoot(page, "dark")
+def test_at_any_width_and_in_the_dark(jupyter, page):
+    open_lab(jupyter, page, 1280, 800)
+    check_in_view(page, 1280)
+    page.set_viewport_size({"width": 1920, "height": 800})
+    head(page).scroll_into_view_if_needed()
+    check_in_view(page, 1920)
+    check_in_the_dark(page)
 
 
-@pytest.mark.parametrize("width", [1280, 1920])
-def test_knobs_chart_and_totals_are_in_view_together(jupyter, page, width):
-    open_lab(jupyter, page, width, 800)
+def check_in_view(page: Page, width: int) -> None:
+    """Knobs, chart and totals together."""
     chart = page.locator(".widget-tab svg.marks").locator("visible=true").first
     for part in (head(page), slider(page, "stage3"), chart):
         expect(part).to_be_in_viewport(ratio=0.5)

@@ -133,7 +133,7 @@ def test_from_somebodys_resnet18_to_onnx(pictures, tmp_path):
     torch.manual_seed(0)
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet18.pth")
     command = [sys.executable, "-m", "prunelab", "prune", "--model", "resnet18", "--weights"]
-    command += ["resnet18.pth", "--new-head", "--fine-tune", "4", "--data", "pictures"]
+    command += ["resnet18.pth", "--new-head", "--fine-tune", "12", "--data", "pictures"]
     command += ["--image-size", "32", "--retrain", "1", "--device", "cpu", "--out", "runs"]
     command += ["--set", "retrain.batch_size=16"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)

@@ -33,8 +33,9 @@ SMALL = {
     "recipes": "digits-quick",
     "seeds": [0, 1],
     "set": {
-        "baseline.epochs": 3,
-        "retrain.epochs": 1,
+        "model.name": "small:tiny_network",
+        "baseline.epochs": 12,
+        "retrain.epochs": 2,
         "retrain.lr": 0.01,
         "continued": False,
         "scratch": None,
@@ -258,12 +259,13 @@ def test_a_worker_that_a_batch_scheduler_stops_saves(told, tmp_path):
 
 
 @pytest.mark.slow
-def test_six_points_on_digits_two_at_a_time(tmp_path):
+def test_six_points_on_digits_two_at_a_time(tmp_path, monkeypatch):
     """`digits-small` in small, of which a worker is killed and which Ctrl-C stops, in trainings."""
     out, small = tmp_path / "o", tmp_path / "small.yaml"
     small.write_text(yaml.safe_dump(SMALL))
     command = [sys.executable, "-m", "prunelab", "sweep", str(small), "--out", str(out)]
-    command += ["--workers", "2"]
+    command += ["--workers", "2", "--set", "model.name=small:tiny_network"]
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
     pipe = subprocess.PIPE
     run = subprocess.Popen(
         command, stdout=pipe, stderr=pipe, start_new_session=True, preexec_fn=listen

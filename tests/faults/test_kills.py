@@ -34,7 +34,8 @@ REPLAY = """
 from prunelab.experiments import rows, trainings
 rows.TURNS = 1
 trainings.train = partial(trainings.train, save_every=3, on_batch=say)
-changes = ["baseline.epochs=2", "retrain.epochs=1", "baseline.patience=9"]
+changes = ["model.name=small:tiny_network", "prune.ratios={'*': 0.3}", "sensitivity=[conv_1]"]
+changes += ["baseline.epochs=2", "retrain.epochs=1", "baseline.patience=9"]
 changes += ["prune.schedule=rounds", "prune.rounds=2"]
 replay(load_recipe("digits-quick", changes), data=data, device="cpu", out=out)
 print("done", flush=True)
