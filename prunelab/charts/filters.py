@@ -296,7 +296,7 @@ def steepness(points: pd.DataFrame) -> alt.FacetChart:
     panels = alt.Facet("network:N", title=None, sort=list(dict.fromkeys(frame["network"])))
     return (
         alt.layer(dots, names)
-        .properties(width=250, height=200)
+        .properties(width=220, height=150)
         .facet(facet=panels, columns=2)
         .resolve_scale(x="independent", y="independent")
         .properties(title=title, description=describe_correlation(points).replace("**", ""))
