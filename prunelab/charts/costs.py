@@ -216,14 +216,15 @@ def _name_panel(batch: int, format: str, runtime: str) -> str:
     return f"{images}, {format if runtime == 'torch' else runtime}"
 
 
-def tradeoff(rows: pd.DataFrame) -> alt.Chart | alt.FacetChart:
+def tradeoff(rows: pd.DataFrame) -> alt.Chart | alt.ConcatChart:
     """Test error against multiply-adds for one image, a point for each network.
 
     Args:
         rows: of replays, as `read_rows` or `Experiment.report` give them.
 
     Returns:
-        A panel for each recipe; a plain chart for one.
+        A panel for each model and data set, in which a baseline that recipes share is drawn once;
+        a plain chart for one.
 
     Example:
         >>> charts.tradeoff(read_rows())
@@ -238,28 +239,30 @@ def tradeoff(rows: pd.DataFrame) -> alt.Chart | alt.FacetChart:
         scale=alt.Scale(zero=True),
     )
     frame = rows.assign(error=1 - rows["test_accuracy"])
-    y = alt.Y("error:Q", **scale_errors(frame["error"], "test error"))
+    frame = frame.drop_duplicates(["model", "dataset", "seed", "kind", "flops", "error"])
     errors = [alt.Tooltip(f"{name}:Q", format=".2%") for name in ("error", "test_accuracy")]
     flops = alt.Tooltip("flops:Q", format=",")
-    chart = (
-        alt.Chart(frame)
-        .mark_point(size=120, strokeWidth=2.5, opacity=1)
-        .encode(
-            x=x,
-            y=y,
-            color=alt.Color("kind:N", scale=colours, title="network"),
-            shape=alt.Shape("kind:N", scale=shapes, title="network"),
-            tooltip=["recipe:N", "kind:N", "seed:N", *errors, flops],
+    panels = {}
+    for (model, dataset), own in frame.groupby(["model", "dataset"], sort=False):
+        panels[f"{model} on {dataset}"] = (
+            alt.Chart(own)
+            .mark_point(size=120, strokeWidth=2.5, opacity=1)
+            .encode(
+                x=x,
+                y=alt.Y("error:Q", **scale_errors(own["error"], "test error")),
+                color=alt.Color("kind:N", scale=colours, title="network"),
+                shape=alt.Shape("kind:N", scale=shapes, title="network"),
+                tooltip=["recipe:N", "kind:N", "seed:N", *errors, flops],
+            )
         )
-    )
-    title = alt.Title("What it costs and how well it does", subtitle="lower is better")
-    said = described.tradeoff(rows)
-    if len(set(rows["recipe"])) == 1:
-        return chart.properties(width=420, height=240, title=title, description=said)
-    named = chart.transform_calculate(panel="datum.recipe + ' on ' + datum.dataset")
-    return (
-        named.properties(width=260, height=200)
-        .facet(facet=alt.Facet("panel:N", title=None), columns=2)
-        .resolve_scale(x="independent")
-        .properties(title=title, description=said)
-    )
+    said = {
+        "title": alt.Title("What it costs and how well it does", subtitle="lower is better"),
+        "description": described.tradeoff(rows),
+    }
+    if len(panels) == 1:
+        return panels.popitem()[1].properties(width=420, height=240, **said)
+    drawn = [
+        panel.properties(width=260, height=200, title=alt.Title(name, fontSize=12))
+        for name, panel in panels.items()
+    ]
+    return alt.concat(*drawn, columns=2).properties(**said)

@@ -46,7 +46,8 @@ def filter_norms(ranked: pd.DataFrame, *, columns: int = 3) -> alt.FacetChart:
         >>> charts.filter_norms(rank_filters(graph, plan))
     """
     shown = ["paper_name", "stage", "filter", "rank", "share"]
-    frame = ranked[shown].round(3).assign(fate=ranked["fate"].map(FATES))
+    frame = ranked[shown].astype({"share": float}).round(3)
+    frame["fate"] = ranked["fate"].map(FATES)
     base = alt.Chart(frame).encode(
         x=alt.X("rank:Q", title="rank / filters of the layer", axis=PERCENT),
         y=alt.Y("share:Q", title="norm / largest norm", scale=WHOLE),
@@ -94,7 +95,7 @@ def norm_lines(ranked: pd.DataFrame, layer: str = "") -> Chart:
     step = (sizes / POINTS).clip(lower=1).round().astype(int)
     place = ranked.groupby("layer").cumcount()
     drawn = (place % step == 0) | (ranked["rank"] == 1)
-    frame = ranked.loc[drawn, ["layer", "rank", "share"]]
+    frame = ranked.loc[drawn, ["layer", "rank", "share"]].astype({"share": float})
     depth = {name: i + 1 for i, name in enumerate(layers)}
     frame = frame.assign(depth=frame["layer"].map(depth)).round(3)
 

@@ -88,6 +88,8 @@ TIMED = pd.DataFrame(
 ROWS = pd.DataFrame(
     {
         "recipe": "r",
+        "model": "m",
+        "dataset": "d",
         "kind": ["baseline", "pruned"],
         "seed": 0,
         "test_accuracy": [0.9, 0.4],

@@ -135,7 +135,7 @@ def draw_choices(names: list[str]) -> Any:
 
 def draw_tradeoff(names: list[str]) -> Any:
     row = {"kind": "pruned", "seed": 0, "test_accuracy": 0.5, "flops": 10, "dataset": names[0]}
-    return charts.tradeoff(pd.DataFrame([{"recipe": n, **row} for n in names]))
+    return charts.tradeoff(pd.DataFrame([{"recipe": n, "model": n, **row} for n in names]))
 
 
 def draw_times(names: list[str]) -> Any:
