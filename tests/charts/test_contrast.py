@@ -10,6 +10,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 import pytest
+from colours import TO_XYZ, contrast, to_linear
 from test_odd_names import DRAWN, PLAIN, walk
 
 import prunelab.lab
@@ -36,21 +37,8 @@ SIGHT = {
         [0.004733, 0.691367, 0.303900],
     ],
 }
-TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 DRAWN_WITH = {"line", "point", "circle", "square", "rule", "text", "tick", "bar", "trail"}
 COLOURED = ("color", "fill", "stroke")
-
-
-def to_linear(colour: str) -> np.ndarray:
-    """Linear RGB (IEC 61966-2-1)."""
-    code = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
-    parts = np.array([int(code[i : i + 2], 16) for i in (0, 2, 4)]) / 255
-    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-
-
-def contrast(colour: str) -> float:
-    """With white."""
-    return 1.05 / (float(to_linear(colour) @ TO_XYZ[1]) + 0.05)
 
 
 def to_lab(linear: np.ndarray) -> np.ndarray:
