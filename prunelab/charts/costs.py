@@ -238,8 +238,9 @@ def tradeoff(rows: pd.DataFrame) -> alt.Chart | alt.ConcatChart:
         axis=alt.Axis(format="~s"),
         scale=alt.Scale(zero=True),
     )
-    frame = rows.assign(error=1 - rows["test_accuracy"])
-    frame = frame.drop_duplicates(["model", "dataset", "seed", "kind", "flops", "error"])
+    point = ["model", "dataset", "kind", "seed", "flops", "test_accuracy"]
+    frame = rows[["recipe", *point]].drop_duplicates(point)
+    frame = frame.assign(error=1 - frame["test_accuracy"])
     errors = [alt.Tooltip(f"{name}:Q", format=".2%") for name in ("error", "test_accuracy")]
     flops = alt.Tooltip("flops:Q", format=",")
     panels = {}
