@@ -18,7 +18,7 @@ from prunelab.lab.page import name_still
 from prunelab.lab.tabs import TITLES
 
 IMAGES = REPOSITORY / "notebooks" / "images"
-SIZE = 1100, 540  # pixels of CSS, at most
+SIZE = 1100, 562  # pixels of CSS, at most
 SCALE = 0.75  # a picture is as wide as a column of text
 WINDOW = {"width": 1268, "height": 1500}  # the lab is as wide as a picture may be
 LAB = """from prunelab.lab import Lab
