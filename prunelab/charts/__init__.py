@@ -11,7 +11,7 @@ import sys
 # of each kernel, for a check that charts never make
 without = sys.modules.setdefault("rfc3987_syntax", None) is None  # type: ignore[arg-type]
 
-from prunelab.charts.costs import choices, cost_left, latency, layer_cost, tradeoff
+from prunelab.charts.costs import changes, choices, cost_left, latency, layer_cost, tradeoff
 from prunelab.charts.curves import (
     HANDLES,
     compare_sensitivity,
@@ -46,6 +46,7 @@ __all__ = [
     "HANDLES",
     "Picture",
     "as_picture",
+    "changes",
     "choices",
     "class_accuracy",
     "compare_scores",

@@ -267,3 +267,53 @@ def tradeoff(rows: pd.DataFrame) -> alt.Chart | alt.ConcatChart:
         for name, panel in panels.items()
     ]
     return alt.concat(*drawn, columns=2).properties(**said)
+
+
+def changes(changes: pd.DataFrame) -> alt.FacetChart:
+    """Test error less the baseline's, ours beside the paper's.
+
+    Args:
+        changes: of `findings.list_changes`.
+
+    Returns:
+        A panel for each network, in which each kind has a point with its 95 % interval as a bar,
+        and a hollow diamond for what the paper prints.
+
+    Example:
+        >>> charts.changes(findings.list_changes(read_rows()))
+    """
+    kinds = [kind for kind in KIND_COLOURS if kind in set(changes["kind"])]
+    colours = alt.Scale(domain=kinds, range=[KIND_COLOURS[kind] for kind in kinds])
+    frame = changes.astype({"change": float, "low": float, "high": float})
+    for bound in ("low", "high"):
+        frame[bound] = frame[bound].fillna(frame["change"])
+    x = alt.X("change:Q", title="points of test error more than the baseline")
+    y = alt.Y("kind:N", sort=kinds, title=None)
+    color = alt.Color("kind:N", scale=colours, legend=None)
+    numbers = [alt.Tooltip(f"{name}:Q", format="+.2f") for name in ("change", "low", "high")]
+    base = alt.Chart(frame).encode(y=y)
+    dashed = alt.Chart(frame).mark_rule(color=GREY, strokeDash=[4, 3])
+    zero = dashed.encode(x=alt.XDatum(0, type="quantitative"))
+    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q", color=color)
+    marks = alt.Scale(domain=["ours", "paper"], range=["circle", "diamond"])
+    filled = alt.condition("datum.whose == 'ours'", color, alt.value("white"))
+    points = base.mark_point(size=90, strokeWidth=2, opacity=1).encode(
+        x=x,
+        color=color,
+        fill=filled,
+        shape=alt.Shape("whose:N", scale=marks, legend=None),
+        tooltip=["network:N", "kind:N", "whose:N", "n:Q", *numbers],
+    )
+    title = alt.Title(
+        "What is lost, or won, beside the baseline",
+        subtitle=[
+            "left of the dashed line is better; bars hold the difference 95 times in 100",
+            "hollow diamonds are the paper's",
+        ],
+    )
+    names = list(dict.fromkeys(frame["network"]))
+    header = alt.Header(labelAnchor="start", labelOrient="top")
+    facet = alt.Facet("network:N", sort=names, title=None, header=header)
+    chart = alt.layer(zero, bars, points).properties(width=520, height=alt.Step(20))
+    said = described.changes(changes)
+    return chart.facet(facet, columns=1, spacing=8).properties(title=title, description=said)

@@ -58,6 +58,7 @@ from prunelab.findings.replays import (
     describe_runs,
     describe_seeds,
     describe_standing,
+    list_changes,
     list_replayed,
 )
 from prunelab.findings.retraining import (
@@ -116,6 +117,7 @@ __all__ = [
     "judge_smallest",
     "keep_frame",
     "lay_beside",
+    "list_changes",
     "list_replayed",
     "load_trained",
     "measure_orders",

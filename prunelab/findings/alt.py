@@ -194,6 +194,17 @@ def tradeoff(rows: pd.DataFrame) -> str:
     return f"{head}{_count(rows['recipe'].nunique(), 'recipe')}. Errors: {kinds}."
 
 
+def changes(changes: pd.DataFrame) -> str:
+    """The change of each network, and how many intervals leave out none."""
+    ours = changes[changes["whose"] == "ours"]
+    beyond = int(((ours["low"] > 0) | (ours["high"] < 0)).sum())
+    told = name_few(
+        f"{row['network']} {row['kind']} {row['change']:+.2f}" for row in ours.to_dict("records")
+    )
+    head = f"Points of test error more than the baseline, {_count(len(ours), 'network')}"
+    return f"{head}: {told}. The intervals of {beyond} leave out 0."
+
+
 def sweep(compared: pd.DataFrame) -> str:
     """The front from end to end."""
     ahead = compared[compared["on_front"]].sort_values("flops")

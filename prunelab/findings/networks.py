@@ -14,7 +14,9 @@ from prunelab.utils.paths import find_shipped
 # {weights in data/checkpoints: network, and the photographs that it was trained on}
 TRAINED = {
     "resnet20-cifar10-jpeg": ("resnet20", "CIFAR-10 (JPEG)"),
+    "vgg16-cifar10-jpeg": ("vgg16", "CIFAR-10 (JPEG)"),
     "vgg16_x0_25-cifar10-jpeg": ("vgg16_x0_25", "CIFAR-10 (JPEG)"),
+    "resnet56-cifar10-jpeg": ("resnet56", "CIFAR-10 (JPEG)"),
 }
 
 

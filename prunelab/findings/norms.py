@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from prunelab.data import DataSplits
-from prunelab.findings.frames import read_frame
 from prunelab.findings.networks import load_trained
 from prunelab.findings.words import percent
 from prunelab.graph import ChannelGraph, trace
@@ -23,7 +22,7 @@ def norms_of_photographs() -> pd.DataFrame:
 
     Returns:
         The rows of `rank_filters`, and model, data, weights and network, of the networks in
-        `data/checkpoints`, computed now, and of those whose norms are stored.
+        `data/checkpoints`; norms need no image, so they are computed now.
 
     Example:
         >>> charts.norm_lines(findings.norms_of_photographs().query("model == 'resnet20'"))
@@ -33,12 +32,8 @@ def norms_of_photographs() -> pd.DataFrame:
         ranked = rank_filters(trace(network, torch.zeros(1, 3, 32, 32)))
         about = {"model": model, "data": data, "weights": hash_tensors(network.state_dict())}
         frames.append(ranked.assign(**about, network=f"{model}, {data}"))
-    stored = read_frame("norms")
-    if len(stored):
-        live = {str(frame["weights"].iloc[0]) for frame in frames}
-        frames.append(stored[~stored["weights"].isin(live)])
-    frames = [frame for frame in frames if len(frame)]
-    return pd.concat(frames, ignore_index=True) if frames else stored
+    columns = ["network", "model", "data", "weights"]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
 def pick_norms(photographs: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -4,11 +4,13 @@ import pandas as pd
 
 from prunelab.experiments import find_printed, load_recipe, read_paper, recipe_names
 from prunelab.findings.words import compare_arms, differ, join
+from prunelab.utils.intervals import difference, wilson
 
 RUN = ["recipe", "dataset", "seed", "device"]  # networks of one replay
 TRAINED = "trained"  # in the column start: from fresh weights, not from a file of them
 STATES = ("in full", "in part", "weights of others", "not yet")
 CONTROLS = ("continued", "scratch-E", "scratch-B")  # what retraining has to beat, too
+ALONE = "-scratch"  # at the end of a recipe that trains another's small network from scratch
 
 
 def count_right(rows: pd.DataFrame) -> pd.DataFrame:
@@ -37,9 +39,10 @@ def list_replayed(rows: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.D
     Returns:
         A line for each printed row: replayed (`in full`, with as many epochs as the paper, from a
         baseline that had them, too; `in part`; `weights of others`, a baseline that we did not
-        train; `not yet`), epochs (of those of the paper, the baseline's first), data, n (seeds),
-        error % (test, last epoch, mean over the seeds) and the paper's. Where there are several
-        replays of a row, the one with the most epochs.
+        train; `not yet`), n (seeds), epochs (of those of the paper, the baseline's first), error %
+        (test, last epoch, mean over the seeds ± their standard deviation, and the 95 % interval of
+        the test images), removed % (of the multiply-adds), the paper's of both, and data. Where
+        there are several replays of a row, the one with the most epochs.
 
     Example:
         >>> findings.list_replayed(read_rows())
@@ -55,19 +58,103 @@ def list_replayed(rows: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.D
         steps = [_count_epochs(run, step) for step in _list_steps(str(kind))]
         share = min(done / planned for done, planned, _ in steps)
         own = any(done for done, _, _ in steps)
+        removed = found["flops_removed"].iloc[0]
         line = {
             "replayed": STATES[0] if share >= 1 else STATES[1] if own else STATES[2],
-            "epochs": ", then ".join(said for _, _, said in steps),
-            "data": dataset,
             "n": str(len(found)),
-            "error %": f"{100 * (1 - found['test_accuracy'].mean()):.2f}",
+            "epochs": ", then ".join(said for _, _, said in steps),
+            "error %": _tell_error(found),
+            "removed %": f"{100 * removed:.1f}" if removed else "",
+            "data": dataset,
         }
         if name not in best or share > best[name][0]:
             best[name] = share, line
     lines = [best[name][1] if name in best else {"replayed": STATES[3]} for name in paper.index]
-    columns = ["replayed", "epochs", "data", "n", "error %"]
-    table = pd.DataFrame(lines, paper.index).reindex(columns=columns).astype(object).fillna("")
-    return table.assign(**{"paper's error %": paper["error_percent"].map("{:.2f}".format)})
+    columns = ["replayed", "n", "epochs", "error %", "paper's error %", "removed %"]
+    columns += ["paper removed %", "data"]
+    printed = {"paper's error %": paper["error_percent"].map("{:.2f}".format)}
+    saved = paper["flops_pruned_percent"]
+    printed["paper removed %"] = saved.map("{:.1f}".format).where(saved.notna(), "")
+    table = pd.DataFrame(lines, paper.index).assign(**printed)
+    return table.reindex(columns=columns).astype(object).fillna("")
+
+
+def _tell_error(rows: pd.DataFrame) -> str:
+    """The mean error of the seeds, how they spread, and the 95 % interval of the test images."""
+    errors = 100 * (1 - rows["test_accuracy"])
+    spread = f" ± {errors.std():.2f}" if len(errors) > 1 else ""
+    low, high = wilson(*_mean_count(rows))
+    return f"{errors.mean():.2f}{spread} ({100 * (1 - high):.1f}–{100 * (1 - low):.1f})"
+
+
+def _mean_count(rows: pd.DataFrame) -> tuple[int, int]:
+    """(correct, total) of the test images, on average over the seeds."""
+    total = int(rows["n_test"].min())
+    return round(float(rows["test_accuracy"].mean()) * total), total
+
+
+def list_changes(rows: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.DataFrame:
+    """How far trained networks are from the baseline that they were pruned from.
+
+    Pruned ones that were not retrained are left out: they are ten and more times as far.
+
+    Args:
+        rows: of `read_rows`.
+        paper: of `read_paper()`, when at hand.
+
+    Returns:
+        A row for each recipe, data set and kind of network, ours and, where Table 1 has it, the
+        paper's. Columns network (recipe, what it saves, data), kind, whose (`ours` or `paper`),
+        n (seeds), change (test error less the baseline's, in points, on average over the seeds),
+        low and high (the 95 % interval of ours, by Newcombe 1998, as of separate images). Those of
+        Table 1 come first, in its order.
+
+    Example:
+        >>> charts.changes(findings.list_changes(read_rows()))
+    """
+    paper = read_paper() if paper is None else paper
+    columns = ["network", "kind", "whose", "n", "change", "low", "high"]
+    lines = []
+    groups = _join_scratch(rows).groupby(["recipe", "dataset"], sort=False)
+    for (recipe, dataset), found in groups:
+        base = found[found["kind"] == "baseline"]
+        removed = found.loc[found["flops_removed"] > 0, "flops_removed"]
+        if base.empty or removed.empty:
+            continue
+        network = f"{recipe}, −{100 * removed.iloc[0]:.1f} %, {dataset}"
+        for kind in ("retrained", *CONTROLS):
+            own = found[found["kind"] == kind]
+            if own.empty:
+                continue
+            low, high = difference(_mean_count(base), _mean_count(own))
+            change = base["test_accuracy"].mean() - own["test_accuracy"].mean()
+            names = {"network": network, "kind": kind}
+            bounds = {"change": 100 * change, "low": 100 * low, "high": 100 * high}
+            lines.append(names | {"whose": "ours", "n": len(own)} | bounds)
+            printed = [find_printed(str(own["paper"].iloc[0]), name) for name in ("baseline", kind)]
+            if all(name in paper.index for name in printed):
+                before, after = paper.loc[printed, "error_percent"]
+                lines.append(names | {"whose": "paper", "n": 1, "change": after - before})
+    order = {name: place for place, name in enumerate(paper.index)}
+    lines.sort(key=lambda line: order.get(str(line["network"]).partition(",")[0], len(order)))
+    return pd.DataFrame(lines, columns=columns).round(2)
+
+
+def _join_scratch(rows: pd.DataFrame) -> pd.DataFrame:
+    """A replay with its networks from scratch, which may be a recipe of their own.
+
+    A baseline alone is left out where it is also that of a recipe that prunes.
+    """
+    if rows.empty:
+        return rows
+    joined = rows.assign(recipe=rows["recipe"].str.removesuffix(ALONE))
+    joined = joined.iloc[rows["recipe"].str.endswith(ALONE).argsort(kind="stable")]
+    joined = joined.drop_duplicates([*RUN, "kind"])
+    alone = joined.groupby(RUN)["kind"].transform("size") == 1
+    key = ["model", "dataset", "seed", "device", "test_accuracy"]
+    pruned_from = joined.loc[~alone & (joined["kind"] == "baseline"), key]
+    known = pd.MultiIndex.from_frame(joined[key]).isin(pd.MultiIndex.from_frame(pruned_from))
+    return joined[~(alone & (joined["kind"] == "baseline") & known)]
 
 
 def describe_runs(rows: pd.DataFrame) -> str:
@@ -79,14 +166,14 @@ def describe_runs(rows: pd.DataFrame) -> str:
     Returns:
         A line for each recipe, data set and seed: how it differs from the paper's protocol; its
         networks beside its baseline; the retrained one beside the whole one, trained on for as
-        long, and beside the one from scratch.
+        long, and beside the one from scratch, which may be of a recipe of its own.
 
     Example:
         >>> findings.say(findings.describe_runs(read_rows()))
     """
     if rows.empty:
         return ""
-    runs = (run for _, run in rows.groupby(RUN, sort=False))
+    runs = (run for _, run in _join_scratch(rows).groupby(RUN, sort=False))
     return "\n".join(_describe_replay(count_right(run)) for run in runs)
 
 

@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 import torch
-from test_charts import COMPARED, HISTORY, LAYERS, MEASURED, ROWS, TIMED
+from test_charts import CHANGES, COMPARED, HISTORY, LAYERS, MEASURED, ROWS, TIMED
 from test_odd_names import DRAWN, MARK, ODD, PLAIN
 
 from prunelab import charts
@@ -44,6 +44,8 @@ def test_what_is_said_is_in_the_frame():
     ends = "The test error ends at: baseline 40.0 %."
     assert alt.learning_curves(HISTORY).endswith(ends)
     assert alt.tradeoff(ROWS).endswith("Errors: baseline 10.0 %, pruned 60.0 %.")
+    told = "r, −30.0 %, d retrained +0.40. The intervals of 0 leave out 0."
+    assert alt.changes(CHANGES).endswith(told)
     assert "Most accurate is chosen: 70.0 % at 69.0 %" in alt.choices(COMPARED)
     assert "pruned takes 66.0 % of the time at 70.0 %" in alt.latency(TIMED)
 
@@ -52,6 +54,7 @@ def test_what_is_seen_changes_with_the_frame():
     for say, frame, column in (
         (alt.sensitivity, MEASURED, "accuracy"),
         (alt.tradeoff, ROWS, "test_accuracy"),
+        (alt.changes, CHANGES, "change"),
         (alt.choices, COMPARED, "accuracy"),
         (alt.latency, TIMED, "time_left"),
         (alt.learning_curves, HISTORY, "test_accuracy"),

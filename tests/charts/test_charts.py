@@ -96,6 +96,17 @@ ROWS = pd.DataFrame(
         "flops": [4e7, 3e7],
     }
 )
+CHANGES = pd.DataFrame(
+    {
+        "network": "r, −30.0 %, d",
+        "kind": "retrained",
+        "whose": ["ours", "paper"],
+        "n": 1,
+        "change": [0.4, -0.1],
+        "low": [-0.6, None],
+        "high": [1.4, None],
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +136,7 @@ def all_charts(graph):
         "latency of one's own": charts.latency(TIMED.drop(columns=["recipe", "device", "threads"])),
         "learning_curves": charts.learning_curves(HISTORY),
         "tradeoff": charts.tradeoff(ROWS),
+        "changes": charts.changes(CHANGES),
         "sweep": charts.sweep(compare_points(read_sweep())),
     }
 

@@ -138,6 +138,11 @@ def draw_tradeoff(names: list[str]) -> Any:
     return charts.tradeoff(pd.DataFrame([{"recipe": n, "model": n, **row} for n in names]))
 
 
+def draw_changes(names: list[str]) -> Any:
+    row = {"kind": "retrained", "whose": "ours", "n": 1, "change": 0.0, "low": -1.0, "high": 1.0}
+    return charts.changes(pd.DataFrame([{"network": n, **row} for n in names]))
+
+
 def draw_times(names: list[str]) -> Any:
     times = {"median_ms": 1.0, "low_ms": 1.0, "high_ms": 2.0, "time_left": 0.5, "flops_left": 0.5}
     how = {"batch": 1, "format": "contiguous", "unaligned": 0, "device": names[0], "threads": 1}
@@ -187,6 +192,7 @@ DRAWN: dict[str, Callable[[list[str]], Any]] = {
     "front": draw_front,
     "choices": draw_choices,
     "tradeoff": draw_tradeoff,
+    "changes": draw_changes,
     "times": draw_times,
     "sweep": draw_sweep,
     "coupling": draw_coupling,

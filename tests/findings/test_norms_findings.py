@@ -38,16 +38,11 @@ def test_norms_of_photographs():
     assert "Stored: resnet20 on CIFAR-10 (JPEG)" in findings.describe_evidence(ranked)
 
 
-def test_stored_norms_are_added_once(monkeypatch, tmp_path):
-    reader = "prunelab.findings.norms.read_frame"
-    monkeypatch.setattr(reader, lambda figure: pd.DataFrame())
-    live = findings.norms_of_photographs()
-    other = live.assign(weights="another", model="resnet56")
-    stored = pd.concat([live, other]).assign(network="stored")
-    monkeypatch.setattr(reader, lambda figure: stored)
-    both = findings.norms_of_photographs()
-    assert len(both) == 2 * len(live)
-    assert set(both.loc[both["network"] == "stored", "weights"]) == {"another"}
+def test_without_stored_weights_there_are_no_norms(monkeypatch):
+    monkeypatch.setattr("prunelab.findings.norms.load_trained", dict)
+    ranked = findings.norms_of_photographs()
+    assert findings.pick_norms(ranked) == {}
+    assert findings.describe_evidence(ranked) == "Nothing is stored of this figure yet."
 
 
 def test_what_is_drawn():
@@ -58,7 +53,6 @@ def test_what_is_drawn():
     ]
     assert [*findings.pick_norms(pd.concat(named))] == ["vgg16, a", "resnet20, a"]
     assert [*findings.pick_norms(pd.concat(named[:2]))] == ["vgg16_x0_25, a", "resnet20, a"]
-    assert findings.pick_norms(findings.read_frame("norms", "nowhere")) == {}
 
 
 def test_thinned_lines_keep_their_ends(graph):

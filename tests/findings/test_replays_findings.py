@@ -7,21 +7,23 @@ from prunelab import findings, read_paper, read_rows
 
 SAME = {"recipe": "resnet56-pruned-b", "paper": "resnet56-pruned-b", "model": "resnet56"}
 SAME |= {"dataset": "cifar10", "device": "cpu", "seed": 0, "start": "trained", "n_test": 1000}
+SAME |= {"flops_removed": 0.276}
 
 
 def replay(**changes):
     """A replay in full; changes: {kind with _ for -: columns}, None leaves the network out."""
     rows = {
-        "baseline": {"epochs": 160, "test_accuracy": 0.93},
+        "baseline": {"epochs": 160, "test_accuracy": 0.93, "flops_removed": 0},
         "pruned": {"epochs": 0, "test_accuracy": 0.7},
         "retrained": {"epochs": 40, "test_accuracy": 0.93},
-        "continued": {"epochs": 40, "test_accuracy": 0.93},
+        "continued": {"epochs": 40, "test_accuracy": 0.93, "flops_removed": 0},
         "scratch-E": {"epochs": 160, "test_accuracy": 0.9},
     }
     for kind, columns in changes.items():
         name = kind.replace("_", "-")
         rows[name] = None if columns is None else rows[name] | columns
-    return pd.DataFrame([SAME | {"kind": k} | row for k, row in rows.items() if row is not None])
+    kept = {kind: row for kind, row in rows.items() if row is not None}
+    return pd.DataFrame([SAME | {"kind": kind} | row for kind, row in kept.items()])
 
 
 def test_all_rows_of_table_1_are_listed():
@@ -30,7 +32,10 @@ def test_all_rows_of_table_1_are_listed():
     stand = table[table["replayed"] == "in full"]
     assert list(stand.index) == ["resnet56", "resnet56-pruned-b", "resnet56-pruned-b-scratch"]
     assert list(stand["epochs"]) == ["160 of 160", "160 of 160, then 40 of 40", "160 of 160"]
-    assert list(stand["error %"]) == ["7.00", "7.00", "10.00"]
+    errors = ["7.00 (5.6–8.8)", "7.00 (5.6–8.8)", "10.00 (8.3–12.0)"]  # Wilson's of 1,000 images
+    assert list(stand["error %"]) == errors
+    assert list(stand["removed %"]) == ["", "27.6", "27.6"]
+    assert list(stand["paper removed %"]) == ["", "27.6", ""]
     assert list(stand["paper's error %"]) == ["6.96", "6.94", "8.69"]
     said = findings.describe_standing(table)
     assert said.endswith(
@@ -104,3 +109,40 @@ def test_counts_are_whole_images():
     rows = findings.count_right(replay(baseline={"test_accuracy": 0.9994999, "n_test": 359}))
     assert rows["correct"].iloc[0] == 359
     assert rows["total"].iloc[0] == 359
+
+
+def split_scratch(rows: pd.DataFrame) -> pd.DataFrame:
+    """The same, with the network from scratch in a recipe of its own, and the baseline in two."""
+    scratch = rows["kind"].str.startswith("scratch")
+    name = "resnet56-pruned-b-scratch"
+    own = rows[scratch | (rows["kind"] == "baseline")].assign(recipe=name, paper=name)
+    plain = rows[rows["kind"] == "baseline"].assign(recipe="resnet56", paper="resnet56")
+    return pd.concat([plain, own, rows[~scratch]], ignore_index=True)
+
+
+def test_a_network_from_scratch_stands_beside_the_retrained_one():
+    """One line says all of a network, also where recipes of their own made parts of it."""
+    apart, together = split_scratch(replay()), replay()
+    assert findings.describe_runs(apart) == findings.describe_runs(together)
+    changes = findings.list_changes(together)
+    assert findings.list_changes(apart).equals(changes)
+    other = findings.describe_runs(split_scratch(replay(baseline={"test_accuracy": 0.8})))
+    assert len(other.splitlines()) == 1
+
+
+def test_changes_are_those_of_the_baseline():
+    changes = findings.list_changes(replay()).set_index(["kind", "whose"])["change"]
+    assert changes.to_dict() == {
+        ("retrained", "ours"): 0,
+        ("retrained", "paper"): -0.02,  # 6.94 and 6.96
+        ("continued", "ours"): 0,
+        ("scratch-E", "ours"): 3,
+        ("scratch-E", "paper"): 1.73,  # 8.69
+    }
+    bounds = findings.list_changes(replay()).query("kind == 'scratch-E' and whose == 'ours'")
+    assert bounds["low"].item() < 3 < bounds["high"].item()
+    seeds = pd.concat([replay(), replay(scratch_E={"test_accuracy": 0.91}).assign(seed=1)])
+    found = findings.list_changes(seeds).query("kind == 'scratch-E' and whose == 'ours'")
+    assert (found["change"].item(), found["n"].item()) == (2.5, 2)
+    assert findings.list_changes(replay().query("kind == 'baseline'")).empty
+    assert findings.list_changes(read_rows("nowhere")).empty
