@@ -1,8 +1,11 @@
 """The pages in Markdown: their Python runs as it stands, what they point to is there."""
 
+import itertools
 import json
+import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -203,3 +206,30 @@ def test_a_picture_has_words():
 def test_an_image_without_words_is_found(alt):
     html = f'<p><img src="x.png" {alt} /><img src="y.png" alt="The lab, as in lab.png"></p>'
     assert pictures.Images(html).silent == ["x.png"]
+
+
+@pytest.mark.parametrize("script", ["replays", "figures"])
+def test_the_commands_of_stored_results_can_be_typed(script, tmp_path):
+    """With a stub for each program: the recipes, notebooks, parameters and weights are there."""
+    for program in ("prunelab", "papermill", "python"):
+        path = tmp_path / program
+        path.write_text(f'#!/bin/sh\necho {program}; printf "%s\\n" "$@"; echo END\n')
+        path.chmod(0o755)
+    (tmp_path / "images" / "test").mkdir(parents=True)
+    seen = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CIFAR10_JPEG": str(tmp_path / "images")}
+    command = ["bash", ROOT / "data" / "results" / f"{script}.sh"]
+    done = subprocess.run(command, env=seen, capture_output=True, text=True, check=True)
+    for typed in done.stdout.split("\nEND\n")[:-1]:
+        program, *words = typed.split("\n")
+        weights = [word for word in words if word.startswith("data/checkpoints/")]
+        assert all((ROOT / word).exists() for word in weights)
+        if program == "papermill":
+            names = {word for flag, word in itertools.pairwise(words) if flag == "-p"}
+            given = [
+                yaml.safe_load(word) for flag, word in itertools.pairwise(words) if flag == "-y"
+            ]
+            assert names.union(*given) <= read_parameters(ROOT / words[0])
+        elif program == "prunelab" and words[0] == "replay":
+            changes = [word for flag, word in itertools.pairwise(words) if flag == "--set"]
+            assert prunelab.load_recipe(words[1], changes).data.label or words[1] == "digits-quick"
+    assert "replay" in done.stdout or "papermill" in done.stdout

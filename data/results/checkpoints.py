@@ -1,0 +1,31 @@
+"""A run's networks into data/checkpoints, in float16: python checkpoints.py RECIPE SEED IMAGES."""
+
+import sys
+
+from prunelab import (
+    load_data,
+    load_model,
+    load_pruned,
+    load_recipe,
+    runs_dir,
+    save_pruned,
+    save_weights,
+)
+
+END = "-cifar10-jpeg.safetensors"
+
+
+def main(recipe: str, seed: str, images: str) -> None:
+    run, model = runs_dir() / f"{recipe}-{seed}", load_recipe(recipe).model.name
+    about = load_data(images, normalization="cifar10", label="CIFAR-10 (JPEG)").describe()
+    if (run / "baseline.safetensors").exists():
+        network = load_model(model, weights=run)
+        save_weights(f"data/checkpoints/{model}{END}", network, half=True, info=about)
+    if (run / "pruned.safetensors").exists():
+        small = load_pruned(run / "pruned.safetensors")
+        name = recipe.replace("vgg16-quarter", model)
+        save_pruned(f"data/checkpoints/{name}{END}", small.half(), small.pruning_plan, info=about)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
