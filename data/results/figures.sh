@@ -23,6 +23,7 @@ mkdir -p data/runs
 for network in vgg16 vgg16_x0_25 resnet20 resnet56; do draw 03_sensitivity $network; done
 # strategies.csv
 for network in vgg16 vgg16_x0_25; do draw 04_across_layers $network; done
+draw 04_across_layers vgg16 -y "{ratios: [0.3, 0.5, 0.7, 0.9], epochs: 1, precision: bfloat16}"
 # orders.csv, criteria.csv
 draw 06_which_criterion vgg16 -p images 1024 -y "{ratios: [0.1, 0.3, 0.5, 0.7, 0.9]}"
 draw 06_which_criterion vgg16_x0_25 -p images 0 -y "{ratios: [0.1, 0.3, 0.5, 0.7, 0.9]}"

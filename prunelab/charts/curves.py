@@ -17,7 +17,7 @@ from prunelab.charts.style import (
     tell_apart,
     title_tip,
 )
-from prunelab.findings import describe_strategies, described
+from prunelab.findings import describe_strategies, described, name_retrained
 
 SPLITS = {"train_accuracy": "train", "val_accuracy": "validation", "test_accuracy": "test"}
 ALONE = "pruned alone"
@@ -373,7 +373,8 @@ def strategies(frame: pd.DataFrame) -> alt.FacetChart:
 
     Args:
         frame: a row for each strategy and ratio. Columns: strategy, ratio, correct, total,
-            accuracy, accuracy_low, accuracy_high, flops_left; of several networks, network.
+            accuracy, accuracy_low, accuracy_high, flops_left; of several networks, network; and
+            epochs, where some were retrained.
 
     Returns:
         A panel for each network; a line with a 95 % band for each strategy.
@@ -383,7 +384,8 @@ def strategies(frame: pd.DataFrame) -> alt.FacetChart:
     """
     shown = ["network", "strategy", "ratio", "correct", "total", "accuracy"]
     shown += ["accuracy_low", "accuracy_high", "flops_left"]
-    frame = (frame if "network" in frame else frame.assign(network=""))[shown].round(4)
+    said = describe_strategies(frame).replace("**", "")
+    frame = name_retrained(frame)[shown].round(4)
     names = list(dict.fromkeys(frame["strategy"]))
     legend = alt.Legend(symbolOpacity=1)
     colour, dashes = _tell_lines("strategy:N", names, title="strategy", legend=legend)
@@ -394,7 +396,7 @@ def strategies(frame: pd.DataFrame) -> alt.FacetChart:
     tips = [percent_tip("accuracy"), "correct:Q", "total:Q", percent_tip("flops_left")]
     line = base.mark_line(point=alt.OverlayMarkDef(size=25)).encode(
         **dashes,
-        y=alt.Y("accuracy:Q", title="accuracy without retraining", axis=PERCENT, scale=WHOLE),
+        y=alt.Y("accuracy:Q", title="accuracy", axis=PERCENT, scale=WHOLE),
         tooltip=["strategy:N", "ratio:Q", *tips],
     )
     title = alt.Title("Independent and greedy scoring", subtitle=BANDS)
@@ -403,5 +405,5 @@ def strategies(frame: pd.DataFrame) -> alt.FacetChart:
         alt.layer(band, line)
         .properties(width=320, height=210)
         .facet(facet=panels, columns=2)
-        .properties(title=title, description=describe_strategies(frame).replace("**", ""))
+        .properties(title=title, description=said)
     )

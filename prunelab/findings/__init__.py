@@ -10,6 +10,7 @@ from prunelab.findings.choices import (
     describe_overlap,
     describe_promises,
     describe_strategies,
+    name_retrained,
 )
 from prunelab.findings.curves import (
     correlate_steepness,
@@ -122,6 +123,7 @@ __all__ = [
     "load_trained",
     "measure_orders",
     "measure_steepness",
+    "name_retrained",
     "norms_before_training",
     "norms_of_photographs",
     "note_continued",

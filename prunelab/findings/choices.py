@@ -82,7 +82,7 @@ def describe_strategies(frame: pd.DataFrame) -> str:
 
     Args:
         frame: a row for each strategy and ratio. Columns: strategy, ratio, correct, total and,
-            where there are several networks, network.
+            where there are several networks, network; epochs, where some were retrained.
 
     Returns:
         A line for each network; none for an empty frame.
@@ -91,8 +91,7 @@ def describe_strategies(frame: pd.DataFrame) -> str:
         >>> findings.say(findings.describe_strategies(findings.read_frame("strategies")))
     """
     lines = []
-    frame = frame if "network" in frame else frame.assign(network="")
-    for name, rows in frame.groupby("network", sort=False):
+    for name, rows in name_retrained(frame).groupby("network", sort=False):
         ahead: dict[str, list[str]] = {arm: [] for arm in (*ARMS, "")}
         for ratio, pair in rows.groupby("ratio"):
             arms = {row["strategy"]: row for _, row in pair.iterrows()}
@@ -107,8 +106,36 @@ def describe_strategies(frame: pd.DataFrame) -> str:
             where = join(ahead[""]) if said else f"any of {len(ahead[''])} ratios"
             said.append(f"at {where} no difference that {int(rows['total'].max()):,} images show")
         sentence = "; ".join(said) + "."
+        ratios = sorted(rows["ratio"].unique())
+        if len(ratios) - (floor := _find_floor(rows, ratios)) > 2:
+            from_on = f"{percent(ratios[floor], 0)} on neither is better than at"
+            sentence += f" From {from_on} {percent(ratios[-1], 0)}, so no more can be told there."
         lines.append(f"**{name!s}**: {sentence}" if name else sentence[:1].upper() + sentence[1:])
     return "\n".join(lines)
+
+
+def name_retrained(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame, whose column network says for how many epochs each was retrained, if at all.
+
+    Args:
+        frame: with columns network and epochs, or without.
+    """
+    frame = frame if "network" in frame else frame.assign(network="")
+    if "epochs" not in frame:
+        return frame
+    after = frame["epochs"].map(lambda n: f"retrained, {n:g} epoch{'s' * (n != 1)}" if n else "")
+    names = [", ".join(filter(None, pair)) for pair in zip(frame["network"], after, strict=True)]
+    return frame.assign(network=names)
+
+
+def _find_floor(rows: pd.DataFrame, ratios: list[float]) -> int:
+    """The place of the ratio from which on accuracies no longer differ from those at the last."""
+    last = rows[rows["ratio"] == ratios[-1]].iloc[0]
+    for place in reversed(range(len(ratios))):
+        for _, row in rows[rows["ratio"] == ratios[place]].iterrows():
+            if differ((row["correct"], row["total"]), (last["correct"], last["total"])):
+                return place + 1
+    return 0
 
 
 def describe_overlap(compared: pd.DataFrame) -> str:

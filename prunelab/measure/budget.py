@@ -15,7 +15,7 @@ from prunelab.graph import ChannelGraph, trace
 from prunelab.measure.latency import measure_latency
 from prunelab.measure.search import ChosenRatios, Search, as_number, list_choices
 from prunelab.pruning import make_plan, measure_cost, prune, total_cost
-from prunelab.training import evaluate
+from prunelab.training import TrainSettings, evaluate, train
 from prunelab.utils.intervals import wilson
 from prunelab.utils.modules import find_place
 
@@ -197,15 +197,17 @@ def compare_ratios(
     choices: Mapping[str, Mapping[str, float]],
     *,
     graph: ChannelGraph | None = None,
+    retrain: TrainSettings | None = None,
     **how: Any,
 ) -> pd.DataFrame:
-    """What came of several choices of ratios, none retrained, beside what was predicted.
+    """What came of several choices of ratios, beside what was predicted without retraining.
 
     Args:
         model: the network; it is left untouched.
         data: a data set, of which the validation split is looked at, or a split.
         choices: {name: ratios}.
         graph: the trace of `model`, when at hand.
+        retrain: how each pruned network is trained before it is measured; None: not at all.
         how: further arguments of `make_plan` (criterion, strategy, align, …).
 
     Returns:
@@ -214,7 +216,8 @@ def compare_ratios(
         empty).
 
     Raises:
-        ValueError: choices that are no names with ratios; and what `make_plan` raises.
+        ValueError: choices that are no names with ratios; a split to retrain on, which is no data
+            set; and what `make_plan` raises.
 
     Example:
         >>> chosen = choose_ratios(found, graph, max_flops=0.7)
@@ -224,12 +227,20 @@ def compare_ratios(
         raise ValueError(
             'choices maps names to ratios, such as {"uniform": {"*": 0.2}, "chosen": ratios}'
         )
+    if retrain is not None and not isinstance(data, DataSplits):
+        raise ValueError(
+            "retrain= takes a data set, as load_data gives one, which has images to train on; not "
+            f"{type(data).__name__}"
+        )
     split = data.val if isinstance(data, DataSplits) else data
     graph = graph or trace(model, torch.zeros(1, 3, split.image_size, split.image_size))
     rows = []
     for name, ratios in choices.items():
         plan = make_plan(graph, ratios, data=data, **how)  # type: ignore[arg-type]
-        found = evaluate(prune(model, plan, graph=graph), split)
+        small = prune(model, plan, graph=graph)
+        if retrain is not None and isinstance(data, DataSplits):
+            train(small, data, retrain)
+        found = evaluate(small, split)
         low, high = wilson(found.correct, found.total)
         row: dict[str, Any] = {"choice": name}
         for key, cost in total_cost(graph, plan)[["flops", "params"]].items():

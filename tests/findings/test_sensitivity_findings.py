@@ -209,6 +209,25 @@ def test_where_strategies_differ():
     assert findings.describe_strategies(pd.DataFrame(columns=["network"])) == ""
 
 
+def test_strategies_after_retraining_are_another_line():
+    found = arms({0.3: (800, 801), 0.5: (400, 600)}, network="m, d")
+    both = pd.concat([found.assign(epochs=0), found.assign(epochs=1)])
+    lines = findings.describe_strategies(both).splitlines()
+    heads = [line.partition(":")[0] for line in lines]
+    assert heads == ["**m, d**", "**m, d, retrained, 1 epoch**"]
+    alone = findings.name_retrained(found.drop(columns="network").assign(epochs=2))
+    assert set(alone["network"]) == {"retrained, 2 epochs"}
+
+
+def test_strategies_that_only_guess_are_not_told_apart():
+    right = {0.1: 900, 0.2: 500, 0.3: 101, 0.4: 100, 0.5: 100}
+    rows = [(arm, r, n, 1000) for r, n in right.items() for arm in ("greedy", "independent")]
+    found = pd.DataFrame(rows, columns=["strategy", "ratio", "correct", "total"])
+    told = "From 30 % on neither is better than at 50 %, so no more can be told there."
+    assert findings.describe_strategies(found).endswith(told)
+    assert "neither is better" not in findings.describe_strategies(found[found["ratio"] < 0.4])
+
+
 def test_overlap_of_choices():
     weights = find_weights("resnet20-digits")
     chain = trace(load_model("vgg16_x0_25"), torch.zeros(1, 3, 32, 32))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from prunelab import (
+    TrainSettings,
     choose_ratios,
     compare_ratios,
     evaluate,
@@ -16,9 +17,11 @@ from prunelab import (
     prune,
     total_cost,
     trace,
+    train,
     uniform_ratios,
 )
 from prunelab.measure.search import Search, list_choices
+from prunelab.utils.tensors import hash_tensors
 
 RATIOS = (0.25, 0.5, 0.75)
 
@@ -160,6 +163,19 @@ def test_what_came_of_it(model, digits, graph, found):
     other = compare_ratios(model, digits, {"means": {"stage1": 0.3}}, criterion="mean_mean")
     assert len(other) == 1
     assert table.loc["chosen", "accuracy"] > table.loc["uniform", "accuracy"]
+
+
+def test_what_came_of_it_after_retraining(model, few_digits):
+    settings = TrainSettings(epochs=1, lr=0.01, milestones=(), batch_size=4, seed=3)
+    graph, choices = trace(model, torch.zeros(few_digits.image_shape)), {"half": {"*": 0.5}}
+    before = hash_tensors(model.state_dict())
+    table = compare_ratios(model, few_digits, choices, graph=graph, retrain=settings)
+    small = prune(model, make_plan(graph, choices["half"]))
+    train(small, few_digits, settings)
+    assert table["correct"].item() == evaluate(small, few_digits.val).correct
+    assert hash_tensors(model.state_dict()) == before
+    with pytest.raises(ValueError, match="retrain= takes a data set"):
+        compare_ratios(model, few_digits.val, choices, retrain=settings)
 
 
 def test_bad_input(graph, found):
