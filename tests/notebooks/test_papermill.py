@@ -46,6 +46,7 @@ ALONE = ("04_across_layers",)  # it looks at no images
 WHOLE = {
     "07_what_time_it_saves",
     "lab_views",
+    "paper_criteria",
     "paper_figures",
     "report",
     "sweep",
