@@ -16,9 +16,12 @@ END = "-cifar10-jpeg.safetensors"
 
 
 def main(recipe: str, seed: str, images: str) -> None:
+    if seed != "0":  # those that are stored are
+        return
     run, model = runs_dir() / f"{recipe}-{seed}", load_recipe(recipe).model.name
     about = load_data(images, normalization="cifar10", label="CIFAR-10 (JPEG)").describe()
-    if (run / "baseline.safetensors").exists():
+    # the quarter VGG-16 that the figures are of is of an earlier run
+    if (run / "baseline.safetensors").exists() and not recipe.startswith("vgg16-quarter"):
         network = load_model(model, weights=run)
         save_weights(f"data/checkpoints/{model}{END}", network, half=True, info=about)
     if (run / "pruned.safetensors").exists():

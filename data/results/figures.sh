@@ -4,10 +4,11 @@
 #   bash data/results/figures.sh
 # CIFAR10_JPEG names the images (see images.py), by default data/cifar10-jpeg, which it makes.
 set -euo pipefail
+images="$(realpath -m "${CIFAR10_JPEG:-$(dirname "$0")/../cifar10-jpeg}")"
 cd "$(dirname "$0")/../.."
-command -v prunelab >/dev/null || export PATH="$PWD/.venv/bin:$PATH"
-images="${CIFAR10_JPEG:-data/cifar10-jpeg}"
-[ -d "$images/test" ] || python data/results/images.py "$images"
+python -c "import prunelab" 2>/dev/null || export PATH="$PWD/.venv/bin:$PATH"
+[ -n "${CIFAR10_JPEG:-}" ] || [ -d "$images" ] || python data/results/images.py "$images"
+[ -d "$images/test" ] || { echo "there are no images in $images/test" >&2; exit 1; }
 
 # draw NOTEBOOK NETWORK PARAMETERS…
 draw() {

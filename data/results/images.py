@@ -9,13 +9,15 @@ from pathlib import Path
 from torchvision.datasets import CIFAR10
 
 
-def main(folder: Path) -> None:
+def main(target: Path) -> None:
+    folder = target.with_name(f"{target.name}.part")
     for split in ("train", "test"):
         images = CIFAR10("data", train=split == "train", download=True)
         for name in images.classes:
             (folder / split / name).mkdir(parents=True, exist_ok=True)
         for i, (image, label) in enumerate(images):
             image.save(folder / split / images.classes[label] / f"{i:05d}.jpg", quality=75)
+    folder.rename(target)
 
 
 if __name__ == "__main__":

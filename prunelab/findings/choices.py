@@ -107,9 +107,10 @@ def describe_strategies(frame: pd.DataFrame) -> str:
             said.append(f"at {where} no difference that {int(rows['total'].max()):,} images show")
         sentence = "; ".join(said) + "."
         ratios = sorted(rows["ratio"].unique())
-        if len(ratios) - (floor := _find_floor(rows, ratios)) > 2:
-            from_on = f"{percent(ratios[floor], 0)} on neither is better than at"
-            sentence += f" From {from_on} {percent(ratios[-1], 0)}, so no more can be told there."
+        floor = _find_floor(rows, ratios)
+        if 0 < floor < len(ratios) - 2:
+            from_on = f"{percent(ratios[floor], 0)} on neither differs from what is left at"
+            sentence += f" From {from_on} {percent(ratios[-1], 0)}, so nothing can be told there."
         lines.append(f"**{name!s}**: {sentence}" if name else sentence[:1].upper() + sentence[1:])
     return "\n".join(lines)
 
@@ -123,18 +124,22 @@ def name_retrained(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame if "network" in frame else frame.assign(network="")
     if "epochs" not in frame:
         return frame
-    after = frame["epochs"].map(lambda n: f"retrained, {n:g} epoch{'s' * (n != 1)}" if n else "")
+    after = (
+        frame["epochs"]
+        .fillna(0)
+        .map(lambda n: f"retrained, {n:g} epoch{'s' * (n != 1)}" if n else "")
+    )
     names = [", ".join(filter(None, pair)) for pair in zip(frame["network"], after, strict=True)]
     return frame.assign(network=names)
 
 
 def _find_floor(rows: pd.DataFrame, ratios: list[float]) -> int:
-    """The place of the ratio from which on accuracies no longer differ from those at the last."""
-    last = rows[rows["ratio"] == ratios[-1]].iloc[0]
+    """The place of the ratio from which on no accuracy differs from any other."""
     for place in reversed(range(len(ratios))):
-        for _, row in rows[rows["ratio"] == ratios[place]].iterrows():
-            if differ((row["correct"], row["total"]), (last["correct"], last["total"])):
-                return place + 1
+        here = rows[rows["ratio"] >= ratios[place]]
+        least, most, total = here["correct"].min(), here["correct"].max(), here["total"].max()
+        if differ((int(least), int(total)), (int(most), int(total))):
+            return place + 1
     return 0
 
 

@@ -92,9 +92,11 @@ def keep_frame(
             same = pd.Series(True, stored.index)
             for name, value in evidence.items():
                 if name not in HOW:
-                    same &= (
-                        stored.get(name, pd.Series(index=stored.index)).astype(str).eq(str(value))
-                    )
+                    known = stored.get(name, pd.Series(index=stored.index))
+                    if isinstance(value, int | float):  # 0 may come back as 0.0
+                        same &= pd.to_numeric(known, errors="coerce").eq(value)
+                    else:
+                        same &= known.astype(str).eq(str(value))
             frame = pd.concat([stored[~same], frame], ignore_index=True)
         write_table(path, frame)
     return path

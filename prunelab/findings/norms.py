@@ -32,7 +32,7 @@ def norms_of_photographs() -> pd.DataFrame:
         ranked = rank_filters(trace(network, torch.zeros(1, 3, 32, 32)))
         about = {"model": model, "data": data, "weights": hash_tensors(network.state_dict())}
         frames.append(ranked.assign(**about, network=f"{model}, {data}"))
-    columns = ["network", "model", "data", "weights"]
+    columns = ["network", "model", "data", "weights", "layer", "paper_name", "rank", "share"]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 

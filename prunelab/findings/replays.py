@@ -48,8 +48,9 @@ def list_replayed(rows: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.D
         >>> findings.list_replayed(read_rows())
     """
     paper = read_paper() if paper is None else paper
+    rows = _fill_columns(rows)
     best: dict[str, tuple[float, dict[str, object]]] = {}
-    known = rows[rows["paper"].isin(recipe_names())] if "paper" in rows else rows[:0]
+    known = rows[rows["paper"].isin(recipe_names())]
     for (recipe, kind, dataset), found in known.groupby(["recipe", "kind", "dataset"], sort=False):
         name = find_printed(str(found["paper"].iloc[0]), str(kind))
         if name not in paper.index:
@@ -61,10 +62,10 @@ def list_replayed(rows: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.D
         removed = found["flops_removed"].iloc[0]
         line = {
             "replayed": STATES[0] if share >= 1 else STATES[1] if own else STATES[2],
-            "n": str(len(found)),
+            "n": str(found["seed"].nunique()),
             "epochs": ", then ".join(said for _, _, said in steps),
             "error %": _tell_error(found),
-            "removed %": f"{100 * removed:.1f}" if removed else "",
+            "removed %": f"{100 * removed:.1f}" if removed > 0 else "",
             "data": dataset,
         }
         if name not in best or share > best[name][0]:
@@ -115,22 +116,20 @@ def list_changes(rows: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.Da
     paper = read_paper() if paper is None else paper
     columns = ["network", "kind", "whose", "n", "change", "low", "high"]
     lines = []
-    groups = _join_scratch(rows).groupby(["recipe", "dataset"], sort=False)
+    groups = _join_scratch(_fill_columns(rows)).groupby(["recipe", "dataset"], sort=False)
     for (recipe, dataset), found in groups:
-        base = found[found["kind"] == "baseline"]
         removed = found.loc[found["flops_removed"] > 0, "flops_removed"]
-        if base.empty or removed.empty:
-            continue
-        network = f"{recipe}, −{100 * removed.iloc[0]:.1f} %, {dataset}"
+        saved = f", −{100 * removed.iloc[0]:.1f} %" if len(removed) else ""
+        network = f"{recipe}{saved}, {dataset}"
         for kind in ("retrained", *CONTROLS):
-            own = found[found["kind"] == kind]
+            own, base = _pair(found, kind, "baseline"), _pair(found, "baseline", kind)
             if own.empty:
                 continue
             low, high = difference(_mean_count(base), _mean_count(own))
             change = base["test_accuracy"].mean() - own["test_accuracy"].mean()
             names = {"network": network, "kind": kind}
             bounds = {"change": 100 * change, "low": 100 * low, "high": 100 * high}
-            lines.append(names | {"whose": "ours", "n": len(own)} | bounds)
+            lines.append(names | {"whose": "ours", "n": own["seed"].nunique()} | bounds)
             printed = [find_printed(str(own["paper"].iloc[0]), name) for name in ("baseline", kind)]
             if all(name in paper.index for name in printed):
                 before, after = paper.loc[printed, "error_percent"]
@@ -140,15 +139,33 @@ def list_changes(rows: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.Da
     return pd.DataFrame(lines, columns=columns).round(2)
 
 
+def _fill_columns(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with all columns that are looked at, empty where a user's table lacks them."""
+    return rows.reindex(columns=list(dict.fromkeys([*rows.columns, "paper", "flops_removed"])))
+
+
+def _pair(rows: pd.DataFrame, kind: str, other: str) -> pd.DataFrame:
+    """The rows of a kind whose seed and device have the other kind, too."""
+    return rows[rows["kind"] == kind].merge(rows.loc[rows["kind"] == other, ["seed", "device"]])
+
+
 def _join_scratch(rows: pd.DataFrame) -> pd.DataFrame:
     """A replay with its networks from scratch, which may be a recipe of their own.
 
-    A baseline alone is left out where it is also that of a recipe that prunes.
+    They are joined where both have the same baseline. A baseline alone is left out where it is also
+    that of a recipe that prunes.
     """
     if rows.empty:
         return rows
-    joined = rows.assign(recipe=rows["recipe"].str.removesuffix(ALONE))
-    joined = joined.iloc[rows["recipe"].str.endswith(ALONE).argsort(kind="stable")]
+    partner = rows["recipe"].str.removesuffix(ALONE)
+    base = rows[rows["kind"] == "baseline"].drop_duplicates(RUN).set_index(RUN)["test_accuracy"]
+    same = [
+        name != row["recipe"]
+        and base.get((name, *row[RUN[1:]]), -1) == base.get(tuple(row[RUN]), -2)
+        for name, (_, row) in zip(partner, rows.iterrows(), strict=True)
+    ]
+    joined = rows.assign(recipe=rows["recipe"].where(~pd.Series(same, rows.index), partner))
+    joined = joined.iloc[pd.Series(same).argsort(kind="stable")]
     joined = joined.drop_duplicates([*RUN, "kind"])
     alone = joined.groupby(RUN)["kind"].transform("size") == 1
     key = ["model", "dataset", "seed", "device", "test_accuracy"]
@@ -173,7 +190,7 @@ def describe_runs(rows: pd.DataFrame) -> str:
     """
     if rows.empty:
         return ""
-    runs = (run for _, run in _join_scratch(rows).groupby(RUN, sort=False))
+    runs = (run for _, run in _join_scratch(_fill_columns(rows)).groupby(RUN, sort=False))
     return "\n".join(_describe_replay(count_right(run)) for run in runs)
 
 

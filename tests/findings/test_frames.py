@@ -1,12 +1,14 @@
 """Frames are kept with their evidence, each in place of its like, and say what they stand on."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from prunelab import findings, load_data, load_model
 from prunelab.findings import frames
+from prunelab.utils.tensors import hash_tensors
 
 ABOUT = {"model": "resnet20", "data": "digits", "split": "validation", "weights": "ab12", "seed": 0}
 ABOUT |= {"torch": "2.15.0", "device": "cpu"}
@@ -27,6 +29,27 @@ def test_a_frame_takes_the_place_of_its_like(tmp_path):
     assert found["correct"].tolist() == [3, 7, 8]
     assert found["network"].tolist() == ["vgg16, digits", *["resnet20, digits"] * 2]
     assert set(found["torch"]) == {"2.15.0", "2.16.0"}
+
+
+def test_numbers_of_the_evidence_are_numbers(tmp_path):
+    """Beside a frame without it, a column of whole numbers comes back as 0.0."""
+    findings.keep_frame("orders", make_frame(1), ABOUT, tmp_path)
+    for right in (2, 3):
+        findings.keep_frame("orders", make_frame(right), ABOUT | {"epochs": 0}, tmp_path)
+    assert findings.read_frame("orders", tmp_path)["correct"].tolist() == [1, 3]
+
+
+def test_what_is_stored_is_of_our_networks():
+    """Whoever looks at a figure finds the network that it was measured on."""
+    ours = set()
+    for path in (Path(__file__).parents[2] / "data" / "checkpoints").glob("*-cifar10-jpeg.*"):
+        model = path.name.removesuffix("-cifar10-jpeg.safetensors")
+        if "pruned" not in model and "chosen" not in model:
+            ours.add(hash_tensors(load_model(model, weights=path).state_dict()))
+    for figure in frames.FIGURES:
+        stored = findings.read_frame(figure)
+        if len(stored):
+            assert set(stored["weights"]) <= ours, figure
 
 
 @pytest.mark.parametrize(

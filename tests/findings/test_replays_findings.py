@@ -144,5 +144,30 @@ def test_changes_are_those_of_the_baseline():
     seeds = pd.concat([replay(), replay(scratch_E={"test_accuracy": 0.91}).assign(seed=1)])
     found = findings.list_changes(seeds).query("kind == 'scratch-E' and whose == 'ours'")
     assert (found["change"].item(), found["n"].item()) == (2.5, 2)
+    more = replay().query("kind == 'baseline'").assign(seed=1, test_accuracy=0.5)
+    assert findings.list_changes(pd.concat([replay(), more])).equals(
+        findings.list_changes(replay())
+    )
+    both = pd.concat([replay(), replay().assign(device="cuda")])
+    assert set(findings.list_changes(both)["n"]) == {1}
+    assert set(findings.list_replayed(both)["n"]) == {"", "1"}
     assert findings.list_changes(replay().query("kind == 'baseline'")).empty
     assert findings.list_changes(read_rows("nowhere")).empty
+
+
+def test_another_baseline_makes_another_replay():
+    apart = split_scratch(replay())
+    own = (apart["recipe"] == "resnet56-pruned-b-scratch") & (apart["kind"] == "baseline")
+    apart.loc[own, "test_accuracy"] = 0.7
+    lines = findings.describe_runs(apart).splitlines()
+    told = {line.partition(" on ")[0] for line in lines}
+    assert told == {"**resnet56-pruned-b", "**resnet56-pruned-b-scratch"}
+    alone = findings.describe_runs(replay().assign(recipe="mine-scratch", paper=None))
+    assert alone.startswith("**mine-scratch on cifar10**")
+
+
+def test_a_table_of_ones_own_may_lack_columns():
+    rows = replay().drop(columns=["flops_removed", "paper"]).assign(recipe="mine")
+    assert (findings.list_replayed(rows)["replayed"] == "not yet").all()
+    assert set(findings.list_changes(rows)["network"]) == {"mine, cifar10"}
+    assert findings.describe_runs(rows).startswith("**mine on cifar10**")

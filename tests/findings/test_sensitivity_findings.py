@@ -215,6 +215,8 @@ def test_strategies_after_retraining_are_another_line():
     lines = findings.describe_strategies(both).splitlines()
     heads = [line.partition(":")[0] for line in lines]
     assert heads == ["**m, d**", "**m, d, retrained, 1 epoch**"]
+    unknown = findings.name_retrained(found.assign(epochs=None))  # of 0.7.0, beside others
+    assert set(unknown["network"]) == {"m, d"}
     alone = findings.name_retrained(found.drop(columns="network").assign(epochs=2))
     assert set(alone["network"]) == {"retrained, 2 epochs"}
 
@@ -223,9 +225,12 @@ def test_strategies_that_only_guess_are_not_told_apart():
     right = {0.1: 900, 0.2: 500, 0.3: 101, 0.4: 100, 0.5: 100}
     rows = [(arm, r, n, 1000) for r, n in right.items() for arm in ("greedy", "independent")]
     found = pd.DataFrame(rows, columns=["strategy", "ratio", "correct", "total"])
-    told = "From 30 % on neither is better than at 50 %, so no more can be told there."
+    told = "From 30 % on neither differs from what is left at 50 %, so nothing can be told there."
     assert findings.describe_strategies(found).endswith(told)
-    assert "neither is better" not in findings.describe_strategies(found[found["ratio"] < 0.4])
+    assert "neither" not in findings.describe_strategies(found[found["ratio"] < 0.4])
+    assert "neither" not in findings.describe_strategies(found.assign(correct=990))
+    apart = found.assign(correct=[900, 900, 120, 88, 120, 88, 104, 104, 104, 104])
+    assert "From 40 % on" not in findings.describe_strategies(apart)
 
 
 def test_overlap_of_choices():
