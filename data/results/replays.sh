@@ -33,6 +33,6 @@ for row in "${rows[@]}"; do
   esac
   prunelab replay "$recipe" --seed "$seed" --data "$images" --set data.normalization=cifar10 \
     --set "data.label=CIFAR-10 (JPEG)" "${settings[@]}"
-  python data/results/checkpoints.py "$recipe" "$seed" "$images"
+  [[ $recipe == *-chosen-? ]] || python data/results/checkpoints.py "$recipe" "$seed" "$images"
 done
 prunelab report --publish
