@@ -316,4 +316,5 @@ def changes(changes: pd.DataFrame) -> alt.FacetChart:
     facet = alt.Facet("network:N", sort=names, title=None, header=header)
     chart = alt.layer(zero, bars, points).properties(width=520, height=alt.Step(20))
     said = described.changes(changes)
-    return chart.facet(facet, columns=1, spacing=8).properties(title=title, description=said)
+    panels = chart.facet(facet, columns=1, spacing=8).resolve_scale(y="independent")
+    return panels.properties(title=title, description=said)
