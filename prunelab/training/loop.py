@@ -92,8 +92,16 @@ def train(
 
     Raises:
         ValueError: the checkpoint is of other settings, data or network, the loss not finite, or
-            the weights of fewer bits than float32.
+            the weights of fewer bits than float32; or what is given is no data set or no settings.
     """
+    if not isinstance(data, DataSplits):
+        raise ValueError(
+            f"train takes a data set, as load_data gives one, not {type(data).__name__}"
+        )
+    if not isinstance(settings, TrainSettings):
+        raise ValueError(
+            f"train takes settings, such as TrainSettings(epochs=1), not {type(settings).__name__}"
+        )
     check_whole("save_every", save_every, why="batches")
     _, kind = find_place(model)
     if kind in (torch.float16, torch.bfloat16):

@@ -174,7 +174,9 @@ def test_what_came_of_it_after_retraining(model, few_digits):
     train(small, few_digits, settings)
     assert table["correct"].item() == evaluate(small, few_digits.val).correct
     assert hash_tensors(model.state_dict()) == before
-    with pytest.raises(ValueError, match="retrain= takes a data set"):
+    with pytest.raises(
+        ValueError, match="train takes a data set, as load_data gives one, not Split"
+    ):
         compare_ratios(model, few_digits.val, choices, retrain=settings)
 
 

@@ -347,3 +347,13 @@ def test_compiled_it_learns_the_same(few_digits, monkeypatch):
     history = train(fresh(), few_digits, replace(settings, compile=True))
     assert compiled
     assert history.drop(columns="seconds").equals(plain.drop(columns="seconds"))
+
+
+def test_what_is_no_data_set_or_no_settings_is_named(few_digits):
+    model = load_model("resnet20")
+    with pytest.raises(ValueError, match=r"train takes settings, such as .* not dict"):
+        train(model, few_digits, {"epochs": 1})
+    with pytest.raises(
+        ValueError, match="train takes a data set, as load_data gives one, not Split"
+    ):
+        train(model, few_digits.train, TrainSettings(epochs=1))
