@@ -269,11 +269,11 @@ def tradeoff(rows: pd.DataFrame) -> alt.Chart | alt.ConcatChart:
     return alt.concat(*drawn, columns=2).properties(**said)
 
 
-def changes(changes: pd.DataFrame) -> alt.FacetChart:
+def changes(listed: pd.DataFrame) -> alt.FacetChart:
     """Test error less the baseline's, ours beside the paper's.
 
     Args:
-        changes: of `findings.list_changes`.
+        listed: of `findings.list_changes`.
 
     Returns:
         A panel for each network, in which each kind has a point with its 95 % interval as a bar,
@@ -282,9 +282,9 @@ def changes(changes: pd.DataFrame) -> alt.FacetChart:
     Example:
         >>> charts.changes(findings.list_changes(read_rows()))
     """
-    kinds = [kind for kind in KIND_COLOURS if kind in set(changes["kind"])]
+    kinds = [kind for kind in KIND_COLOURS if kind in set(listed["kind"])]
     colours = alt.Scale(domain=kinds, range=[KIND_COLOURS[kind] for kind in kinds])
-    frame = changes.astype({"change": float, "low": float, "high": float})
+    frame = listed.astype({"change": float, "low": float, "high": float})
     for bound in ("low", "high"):
         frame[bound] = frame[bound].fillna(frame["change"])
     x = alt.X("change:Q", title="points of test error more than the baseline")
@@ -315,6 +315,6 @@ def changes(changes: pd.DataFrame) -> alt.FacetChart:
     header = alt.Header(labelAnchor="start", labelOrient="top")
     facet = alt.Facet("network:N", sort=names, title=None, header=header)
     chart = alt.layer(zero, bars, points).properties(width=520, height=alt.Step(20))
-    said = described.changes(changes)
+    said = described.changes(listed)
     panels = chart.facet(facet, columns=1, spacing=8).resolve_scale(y="independent")
     return panels.properties(title=title, description=said)

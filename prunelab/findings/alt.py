@@ -194,9 +194,9 @@ def tradeoff(rows: pd.DataFrame) -> str:
     return f"{head}{_count(rows['recipe'].nunique(), 'recipe')}. Errors: {kinds}."
 
 
-def changes(changes: pd.DataFrame) -> str:
+def changes(listed: pd.DataFrame) -> str:
     """The change of each network, and how many intervals leave out none."""
-    ours = changes[changes["whose"] == "ours"]
+    ours = listed[listed["whose"] == "ours"]
     beyond = int(((ours["low"] > 0) | (ours["high"] < 0)).sum())
     told = name_few(
         f"{row['network']} {row['kind']} {row['change']:+.2f}" for row in ours.to_dict("records")
