@@ -2,13 +2,9 @@
 # Makes the frames in data/results/figures anew, of the networks in data/checkpoints: two hours on two
 # cores of a CPU.
 #   bash data/results/figures.sh
-# CIFAR10_JPEG names the images (see images.py), by default data/cifar10-jpeg, which it makes.
+# CIFAR10_JPEG names the images, if they are there already (see images.sh).
 set -euo pipefail
-images="$(realpath -m "${CIFAR10_JPEG:-$(dirname "$0")/../cifar10-jpeg}")"
-cd "$(dirname "$0")/../.."
-python -c "import prunelab" 2>/dev/null || export PATH="$PWD/.venv/bin:$PATH"
-[ -n "${CIFAR10_JPEG:-}" ] || [ -d "$images" ] || python data/results/images.py "$images"
-[ -d "$images/test" ] || { echo "there are no images in $images/test" >&2; exit 1; }
+. "$(dirname "$0")/images.sh"
 
 # draw NOTEBOOK NETWORK PARAMETERS…
 draw() {
