@@ -10,7 +10,7 @@ rows=("$@")
 [ $# -gt 0 ] || rows=(digits-quick:0 resnet20-pruned-b:0 vgg16-quarter-pruned-a:0
   vgg16:0 vgg16-pruned-a:0 vgg16-pruned-a-scratch:0 vgg16-chosen-a:0
   resnet56:0 resnet56-pruned-a:0 resnet56-pruned-b:0 resnet56-pruned-b-scratch:0 resnet56-chosen-b:0
-  resnet110:0 resnet110-pruned-b:0 resnet110-larger-rate-b:0)
+  resnet110:0 resnet110-pruned-b:0 resnet110-larger-rate-b:0 resnet110-pruned-b-scratch:0)
 
 for row in "${rows[@]}"; do
   [[ $row == *:* ]] || row+=:0
