@@ -25,5 +25,6 @@ draw 04_across_layers vgg16 -y "{ratios: [0.3, 0.5, 0.7, 0.9], epochs: 1, precis
 draw 06_which_criterion vgg16 -p images 1024 -y "{ratios: [0.1, 0.3, 0.5, 0.7, 0.9]}"
 draw 06_which_criterion vgg16_x0_25 -p images 0 -y "{ratios: [0.1, 0.3, 0.5, 0.7, 0.9]}"
 # retrained.csv
-once="retrain: {epochs: 1, rates: [0.001]}, scratch: {epochs: 1, lr: 0.05}"
-draw 05_retraining vgg16_x0_25 -p batch_size 128 -y "{$once, alone: {layers: [], ratios: [0.5, 0.9], epochs: 1}}"
+once="retrain: {epochs: 1, rates: [0.001], precision: bfloat16, channels_last: true}"
+once+=", scratch: {epochs: 1, lr: 0.05}, alone: {layers: [], ratios: [0.5, 0.9], epochs: 1}"
+for network in vgg16 vgg16_x0_25; do draw 05_retraining $network -p batch_size 128 -y "{$once}"; done

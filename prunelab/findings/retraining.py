@@ -84,8 +84,8 @@ def describe_regained(frame: pd.DataFrame) -> str:
 
     Args:
         frame: of `measure_sensitivity` and `measure_retrained`, with a column way (`not retrained`,
-            `retrained`); of several networks where it has a column network; with a column epochs
-            they are told. Rows of ratio 0 are the whole network, of `retrained` as `note_continued`
+            `retrained`); of several networks where it has a column network; with columns epochs
+            and precision they are told. Rows of ratio 0 are the whole network, of `retrained` as `note_continued`
             leaves them.
 
     Returns:
@@ -100,6 +100,8 @@ def describe_regained(frame: pd.DataFrame) -> str:
         head = f"**{name}**: " if name else ""
         epochs = int(rows["epochs"].max()) if "epochs" in rows else 0
         long = f" for {epochs} epoch{'' if epochs == 1 else 's'}" if epochs else ""
+        kinds = rows["precision"].dropna().unique() if "precision" in rows else []
+        long += f" in {name_few(kinds)}" if len(kinds) else ""
         said = {
             "not retrained": ("Not retrained", "the whole network"),
             "retrained": (f"Retrained{long}", "the whole network trained on for as long"),

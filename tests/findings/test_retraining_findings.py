@@ -39,6 +39,9 @@ def test_what_came_back_is_told(alone):
     assert "Of 1, 1,000 images show no loss" in told[1]
     named = findings.describe_regained(alone.assign(network="a, b", epochs=20)).splitlines()
     assert named[1].startswith("**a, b**: Retrained for 20 epochs, 1 of 2")
+    few_bits = alone.assign(epochs=1, precision="bfloat16")
+    told = findings.describe_regained(few_bits).splitlines()
+    assert told[1].startswith("Retrained for 1 epoch in bfloat16, 1 of 2")
     assert findings.describe_regained(alone[:0]) == ""
 
 

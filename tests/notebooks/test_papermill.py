@@ -26,7 +26,7 @@ SHORT: dict[str, dict] = {
     "03_sensitivity": {"ratios": [0.4], "alone": 0.4, "budgets": [0.9], "model": "resnet32"},
     "04_across_layers": {"ratio": 0.3, "ratios": [0.5]},
     "05_retraining": {
-        "retrain": {"epochs": 2, "rates": [0.01]},
+        "retrain": {"epochs": 2, "rates": [0.01], "channels_last": True},
         "scratch": {"epochs": 1, "lr": 0.05},
         "alone": {"layers": ["conv_2"], "ratios": [0.5], "epochs": 1},
         "batch_size": 4,
