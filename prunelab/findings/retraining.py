@@ -85,8 +85,8 @@ def describe_regained(frame: pd.DataFrame) -> str:
     Args:
         frame: of `measure_sensitivity` and `measure_retrained`, with a column way (`not retrained`,
             `retrained`); of several networks where it has a column network; with columns epochs
-            and precision they are told. Rows of ratio 0 are the whole network, of `retrained` as `note_continued`
-            leaves them.
+            and precision they are told. Rows of ratio 0 are the whole network, of `retrained` as
+            `note_continued` leaves them.
 
     Returns:
         Lines for each network; none for an empty frame.
