@@ -18,6 +18,8 @@ mkdir -p data/runs
 
 # sensitivity.csv, budgets.csv: all 5,000 validation images
 for network in vgg16 vgg16_x0_25 resnet20 resnet56; do draw 03_sensitivity $network; done
+draw 03_sensitivity vgg16_x0_25 -p label "CIFAR-10 (JPEG), 64 epochs" \
+  -p weights data/checkpoints/longer/vgg16_x0_25-cifar10-jpeg.safetensors
 # strategies.csv
 for network in vgg16 vgg16_x0_25; do draw 04_across_layers $network; done
 draw 04_across_layers vgg16 -y "{ratios: [0.3, 0.5, 0.7, 0.9], epochs: 1, precision: bfloat16}"

@@ -297,10 +297,11 @@ def compare_sensitivity(
         >>> charts.compare_sensitivity({"smallest": first, "largest": second})
     """
     frame = pd.concat([found.assign(way=name) for name, found in measured.items()])
-    frame = frame.assign(share=frame["removed"] / frame["filters"])
+    names = frame["paper_name"].fillna(frame["layer"]) if "paper_name" in frame else frame["layer"]
+    frame = frame.assign(share=frame["removed"] / frame["filters"], layer=names)
     accuracies = ["accuracy", "accuracy_low", "accuracy_high"]
     columns = ["layer", "way", "share", *accuracies, "correct", "total"]
-    shown = alt.Legend(title=legend, symbolOpacity=1)
+    shown = alt.Legend(title=legend, symbolOpacity=1, labelLimit=0)
     colour, dashes = _tell_lines("way:N", list(measured), title=title_tip(legend), legend=shown)
     base = alt.Chart(frame[columns].round(4)).encode(
         x=alt.X("share:Q", title="filters removed", axis=PERCENT), color=colour

@@ -16,6 +16,7 @@ TRAINED = {
     "resnet20-cifar10-jpeg": ("resnet20", "CIFAR-10 (JPEG)"),
     "vgg16-cifar10-jpeg": ("vgg16", "CIFAR-10 (JPEG)"),
     "vgg16_x0_25-cifar10-jpeg": ("vgg16_x0_25", "CIFAR-10 (JPEG)"),
+    "longer/vgg16_x0_25-cifar10-jpeg": ("vgg16_x0_25", "CIFAR-10 (JPEG), 64 epochs"),
     "resnet56-cifar10-jpeg": ("resnet56", "CIFAR-10 (JPEG)"),
 }
 

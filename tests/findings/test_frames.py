@@ -42,7 +42,7 @@ def test_numbers_of_the_evidence_are_numbers(tmp_path):
 def test_what_is_stored_is_of_our_networks():
     """Whoever looks at a figure finds the network that it was measured on."""
     ours = set()
-    for path in (Path(__file__).parents[2] / "data" / "checkpoints").glob("*-cifar10-jpeg.*"):
+    for path in (Path(__file__).parents[2] / "data" / "checkpoints").rglob("*-cifar10-jpeg.*"):
         model = path.name.removesuffix("-cifar10-jpeg.safetensors")
         if "pruned" not in model and "chosen" not in model:
             ours.add(hash_tensors(load_model(model, weights=path).state_dict()))
