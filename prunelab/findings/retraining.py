@@ -100,8 +100,8 @@ def describe_regained(frame: pd.DataFrame) -> str:
         head = f"**{name}**: " if name else ""
         epochs = int(rows["epochs"].max()) if "epochs" in rows else 0
         long = f" for {epochs} epoch{'' if epochs == 1 else 's'}" if epochs else ""
-        kinds = rows["precision"].dropna().unique() if "precision" in rows else []
-        long += f" in {name_few(kinds)}" if len(kinds) else ""
+        if "precision" in rows and rows["precision"].notna().any():
+            long += f" in {name_few(rows['precision'].dropna().unique())}"
         said = {
             "not retrained": ("Not retrained", "the whole network"),
             "retrained": (f"Retrained{long}", "the whole network trained on for as long"),
