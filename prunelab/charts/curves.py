@@ -293,9 +293,19 @@ def compare_sensitivity(
     Returns:
         Accuracy against the filters removed; with three ways or fewer, their 95 % bands too.
 
+    Raises:
+        ValueError: a frame holds several networks, which one line cannot show.
+
     Example:
         >>> charts.compare_sensitivity({"smallest": first, "largest": second})
     """
+    for name, found in measured.items():
+        networks = list(found["network"].unique()) if "network" in found else []
+        if len(networks) > 1:
+            raise ValueError(
+                f"{name!r} holds the networks {', '.join(map(repr, networks))}, and a line shows one: draw them one by one, "
+                "as findings.by_network gives them"
+            )
     frame = pd.concat([found.assign(way=name) for name, found in measured.items()])
     names = frame["paper_name"].fillna(frame["layer"]) if "paper_name" in frame else frame["layer"]
     frame = frame.assign(share=frame["removed"] / frame["filters"], layer=names)

@@ -212,3 +212,9 @@ def test_without_vl_convert_the_image_is_left_out(monkeypatch):
 def test_colours_mean_fates(graph):
     spec = str(charts.filter_norms(rank_filters(graph, make_plan(graph, {"*": 0.5}))).to_dict())
     assert all(COLOURS[fate] in spec for fate in ("kept", "removed", "fixed"))
+
+
+def test_a_line_shows_one_network():
+    both = pd.concat([LAYERS.assign(network="one"), LAYERS.assign(network="two")])
+    with pytest.raises(ValueError, match="'retrained' holds the networks 'one', 'two'"):
+        charts.compare_sensitivity({"retrained": both})
