@@ -303,8 +303,8 @@ def compare_sensitivity(
         networks = list(found["network"].unique()) if "network" in found else []
         if len(networks) > 1:
             raise ValueError(
-                f"{name!r} holds the networks {', '.join(map(repr, networks))}, and a line shows one: draw them one by one, "
-                "as findings.by_network gives them"
+                f"{name!r} holds the networks {', '.join(map(repr, networks))}, and a line "
+                "shows one: draw them one by one, as findings.by_network gives them"
             )
     frame = pd.concat([found.assign(way=name) for name, found in measured.items()])
     names = frame["paper_name"].fillna(frame["layer"]) if "paper_name" in frame else frame["layer"]
