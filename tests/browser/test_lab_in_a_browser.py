@@ -6,7 +6,7 @@ from pathlib import Path
 
 from colours import contrast
 from jupyter_page import find_errors, run_all
-from playwright.sync_api import Page, expect
+from playwright.sync_api import ElementHandle, Locator, Page, expect
 
 from prunelab import load_recipe, replay
 from prunelab.charts.style import COLOURS
@@ -78,6 +78,16 @@ def left(page: Page) -> float:
 def shoot(page: Page, name: str) -> None:
     if folder := os.environ.get("PRUNELAB_SCREENSHOTS"):
         page.screenshot(path=f"{folder}/lab-{name}.png")
+
+
+def still(page: Page, mark: Locator) -> ElementHandle:
+    """A mark of a chart that has been drawn for the last time: the same one a second later."""
+    for _ in range(30):
+        element = mark.element_handle()
+        page.wait_for_timeout(1000)
+        if element.evaluate("element => element.isConnected"):
+            return element
+    raise AssertionError("the chart is drawn again and again")
 
 
 def check_quiet(page: Page) -> None:
@@ -155,9 +165,9 @@ def test_handles_and_budgets(jupyter, page):
     tabs = page.locator(".widget-tab")
     expect(tabs).to_contain_text("3 curves on 143 validation images", timeout=120_000)
     shoot(page, "sensitivity")
-    handle = (
-        page.locator('.widget-tab svg g.mark-symbol path[stroke="white"]').nth(1).bounding_box()
-    )
+    handle = still(
+        page, page.locator('.widget-tab svg g.mark-symbol path[stroke="white"]').nth(1)
+    ).bounding_box()
     middle = handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2
     page.mouse.move(*middle)
     page.mouse.down()

@@ -76,12 +76,13 @@ class Sensitivity(View):
             )
             return
         self._offer(measured)
-        drawn = measured, str(self.shown.value)
-        if self._drawn is None or self._drawn[0] is not measured or self._drawn[1] != drawn[1]:
-            self._drawn = drawn
-            self._draw(self._select(measured, drawn[1]))
+        shown = str(self.shown.value)
+        # a chart that is drawn anew lets go of the handle that a hand holds
+        if self._drawn is None or self._drawn[1] != shown or not self._drawn[0].equals(measured):
+            self._drawn = measured, shown
+            self._draw(self._select(measured, shown))
         if self.chart is not None:
-            move(self.chart, at=self._place(self._select(measured, drawn[1])))
+            move(self.chart, at=self._place(self._select(measured, shown)))
 
     def _offer(self, measured: pd.DataFrame) -> None:
         """What can be shown of what was measured: stages, the layers of one, all as a map."""
