@@ -276,8 +276,8 @@ def changes(listed: pd.DataFrame) -> alt.FacetChart:
         listed: of `findings.list_changes`.
 
     Returns:
-        A panel for each network, in which each kind has a point with its 95 % interval as a bar,
-        and a hollow diamond for what the paper prints.
+        A panel for each network, in which each kind has a point with its 95 % interval as a bar, a
+        tick for each seed where there are several, and a hollow diamond for what the paper prints.
 
     Example:
         >>> charts.changes(findings.list_changes(read_rows()))
@@ -295,7 +295,7 @@ def changes(listed: pd.DataFrame) -> alt.FacetChart:
     dashed = alt.Chart(frame).mark_rule(color=GREY, strokeDash=[4, 3])
     zero = dashed.encode(x=alt.XDatum(0, type="quantitative"))
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q", color=color)
-    marks = alt.Scale(domain=["ours", "paper"], range=["circle", "diamond"])
+    marks = alt.Scale(domain=["ours", "seed", "paper"], range=["circle", "M0,-1.2V1.2", "diamond"])
     filled = alt.condition("datum.whose == 'ours'", color, alt.value("white"))
     points = base.mark_point(size=90, strokeWidth=2, opacity=1).encode(
         x=x,
@@ -304,11 +304,12 @@ def changes(listed: pd.DataFrame) -> alt.FacetChart:
         shape=alt.Shape("whose:N", scale=marks, legend=None),
         tooltip=["network:N", "kind:N", "whose:N", "n:Q", *numbers],
     )
+    ticks = ", ticks are seeds" if (frame["whose"] == "seed").any() else ""
     title = alt.Title(
         "What is lost, or won, beside the baseline",
         subtitle=[
             "left of the dashed line is better; bars hold the difference 95 times in 100",
-            "hollow diamonds are the paper's",
+            "hollow diamonds are the paper's" + ticks,
         ],
     )
     names = list(dict.fromkeys(frame["network"]))

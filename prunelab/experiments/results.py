@@ -15,6 +15,7 @@ PUBLISHED = "data/results/replays.csv"
 # networks in the order of a report
 KINDS = ("baseline", "pruned", "retrained", "continued", "scratch-E", "scratch-B")
 KEY = ["recipe", "kind", "dataset", "seed", "device"]
+PAIRED = ["seed", "device"]  # what a network and its baseline have in common
 
 
 def gather_rows(rows: pd.DataFrame, path: str | Path) -> pd.DataFrame:
@@ -123,8 +124,8 @@ def compare_with_paper(rows: pd.DataFrame, paper: pd.DataFrame | None = None) ->
         A line for each recipe, kind and data set, over its seeds; columns recipe, network, data,
         n, error % (100 − last-epoch test accuracy, mean ± standard deviation for n > 1), paper's
         error %, best % (the paper's error is its best on test; ours, chosen likewise), change
-        (points of error against the same recipe's baseline), multiply-adds, removed %, paper
-        removed %, parameters, epochs.
+        (points of error against the baseline of the same recipe and seed), multiply-adds,
+        removed %, paper removed %, parameters, epochs.
 
     Example:
         >>> compare_with_paper(read_rows())
@@ -133,7 +134,8 @@ def compare_with_paper(rows: pd.DataFrame, paper: pd.DataFrame | None = None) ->
     lines = []
     for (recipe, kind, dataset), found in rows.groupby(["recipe", "kind", "dataset"], sort=False):
         same = (rows["recipe"] == recipe) & (rows["dataset"] == dataset)
-        base = rows.loc[same & (rows["kind"] == "baseline"), "test_accuracy"]
+        base = rows.loc[same & (rows["kind"] == "baseline"), [*PAIRED, "test_accuracy"]]
+        both = found.merge(base, on=PAIRED, suffixes=("", "_base"))
         key = find_printed(str(found["paper"].iloc[0]), str(kind))
         printed = paper.loc[key] if key in paper.index else pd.Series(dtype=float)
         first = found.iloc[0]
@@ -145,7 +147,7 @@ def compare_with_paper(rows: pd.DataFrame, paper: pd.DataFrame | None = None) ->
             "error %": _spread(100 * (1 - found["test_accuracy"])),
             "paper's error %": _format(printed.get("error_percent"), ".2f"),
             "best %": _spread(100 * (1 - found["test_accuracy_best"])),
-            "change": _spread(100 * (base.mean() - found["test_accuracy"])),
+            "change": _spread(100 * (both["test_accuracy_base"] - both["test_accuracy"])),
             "multiply-adds": f"{first['flops']:.3g}",
             "removed %": f"{100 * first['flops_removed']:.1f}",
             "paper removed %": _format(printed.get("flops_pruned_percent"), ".1f"),

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from prunelab.findings.words import count, differ, percent
+from prunelab.findings.words import count, differ, percent, signed
 
 DRAWS = 9_999  # orders of the layers, of which chance is told
 Z = 1.959964  # a normal variable stays within ± z, 95 times in 100
@@ -155,7 +155,7 @@ def describe_correlation(points: pd.DataFrame, seed: int = 0) -> str:
         told.append(row)
         lines.append(
             f"**{row['network']}**, {row['layers']} layers at {percent(row['ratio'], 0)}: "
-            f"ρ = {_signed(row['rho'])} ({_signed(row['rho_low'])} to {_signed(row['rho_high'])}); "
+            f"ρ = {signed(row['rho'])} ({signed(row['rho_low'])} to {signed(row['rho_high'])}); "
             f"with {row['layers']} layers chance reaches ±{row['chance']:.2f} "
             f"({_say_p(row['p'])})."
         )
@@ -186,10 +186,6 @@ def _explained_by_stages(rows: pd.DataFrame) -> tuple[int, float]:
     if stages.ngroups >= len(rows) or spread == 0:
         return stages.ngroups, math.nan
     return stages.ngroups, 1 - float(((accuracy - stages.transform("mean")) ** 2).sum() / spread)
-
-
-def _signed(number: float) -> str:
-    return f"{number:+.2f}".replace("-", "−")
 
 
 def _say_p(p: float) -> str:

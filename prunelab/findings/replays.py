@@ -3,8 +3,8 @@
 import pandas as pd
 
 from prunelab.experiments import find_printed, load_recipe, read_paper, recipe_names
-from prunelab.findings.words import compare_arms, differ, join
-from prunelab.utils.intervals import difference, wilson
+from prunelab.findings.words import compare_arms, differ, join, signed
+from prunelab.utils.intervals import difference, over_runs, wilson
 
 RUN = ["recipe", "dataset", "seed", "device"]  # networks of one replay
 TRAINED = "trained"  # in the column start: from fresh weights, not from a file of them
@@ -104,11 +104,12 @@ def list_changes(rows: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.Da
         paper: of `read_paper()`, when at hand.
 
     Returns:
-        A row for each recipe, data set and kind of network, ours and, where Table 1 has it, the
-        paper's. Columns network (recipe, what it saves, data), kind, whose (`ours` or `paper`),
-        n (seeds), change (test error less the baseline's, in points, on average over the seeds),
-        low and high (the 95 % interval of ours, by Newcombe 1998, as of separate images). Those of
-        Table 1 come first, in its order.
+        A row for each recipe, data set and kind of network: ours, each seed where there are
+        several, and, where Table 1 has it, the paper's. Columns network (recipe, what it saves,
+        data), kind, whose (`ours`, `seed` or `paper`), n (seeds), change (test error less the
+        baseline's of the same seed, in points, on average over the seeds), low and high (the 95 %
+        interval of ours, by Newcombe 1998, as of separate images). Those of Table 1 come first, in
+        its order.
 
     Example:
         >>> charts.changes(findings.list_changes(read_rows()))
@@ -126,10 +127,12 @@ def list_changes(rows: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.Da
             if own.empty:
                 continue
             low, high = difference(_mean_count(base), _mean_count(own))
-            change = base["test_accuracy"].mean() - own["test_accuracy"].mean()
+            seeds = _change_by_seed(found, kind, "baseline")
             names = {"network": network, "kind": kind}
-            bounds = {"change": 100 * change, "low": 100 * low, "high": 100 * high}
-            lines.append(names | {"whose": "ours", "n": own["seed"].nunique()} | bounds)
+            bounds = {"change": seeds.mean(), "low": 100 * low, "high": 100 * high}
+            lines.append(names | {"whose": "ours", "n": len(seeds)} | bounds)
+            if len(seeds) > 1:
+                lines += [names | {"whose": "seed", "n": 1, "change": one} for one in seeds]
             printed = [find_printed(str(own["paper"].iloc[0]), name) for name in ("baseline", kind)]
             if all(name in paper.index for name in printed):
                 before, after = paper.loc[printed, "error_percent"]
@@ -147,6 +150,17 @@ def _fill_columns(rows: pd.DataFrame) -> pd.DataFrame:
 def _pair(rows: pd.DataFrame, kind: str, other: str) -> pd.DataFrame:
     """The rows of a kind whose seed and device have the other kind, too."""
     return rows[rows["kind"] == kind].merge(rows.loc[rows["kind"] == other, ["seed", "device"]])
+
+
+def _change_by_seed(rows: pd.DataFrame, kind: str, other: str) -> pd.Series:
+    """How many points of test error more a kind has than another of the same seed."""
+    pairs = rows[rows["kind"] == kind].merge(
+        rows.loc[rows["kind"] == other, ["seed", "device", "test_accuracy"]],
+        on=["seed", "device"],
+        suffixes=("", "_other"),
+    )
+    more = 100 * (pairs["test_accuracy_other"] - pairs["test_accuracy"])
+    return more.groupby(pairs["seed"]).mean()
 
 
 def _join_scratch(rows: pd.DataFrame) -> pd.DataFrame:
@@ -214,28 +228,52 @@ def describe_standing(replayed: pd.DataFrame) -> str:
 
 
 def describe_seeds(rows: pd.DataFrame) -> str:
-    """On how many seeds the rows stand.
+    """On how many seeds the rows stand, and how far these differ.
 
     Args:
         rows: of `read_rows`.
 
     Returns:
-        A sentence; nothing where there are no rows.
+        A sentence, and a line for each recipe and data set of several seeds: the change of each
+        seed, their mean and its 95 % interval (Student's t, of paired runs). Nothing where there
+        are no rows.
 
     Example:
         >>> findings.say(findings.describe_seeds(read_rows()))
     """
     if rows.empty:
         return ""
-    sizes = rows.groupby(["recipe", "kind", "dataset"]).size()
+    sizes = rows.groupby(["recipe", "kind", "dataset"])["seed"].nunique()
     if sizes.max() == 1:
         return (
             f"Each of the {len(sizes)} rows stands on one seed (n is 1): the intervals are those "
             "of the test images, and what another seed would give is not known."
         )
-    return (
-        f"{(sizes > 1).sum()} of {len(sizes)} rows stand on several seeds, {sizes.max()} at most."
-    )
+    several = (sizes > 1).sum()
+    lines = [f"{several} of {len(sizes)} rows stand on several seeds, {sizes.max()} at most."]
+    groups = _join_scratch(_fill_columns(rows)).groupby(["recipe", "dataset"], sort=False)
+    for (recipe, dataset), found in groups:
+        kinds = [kind for kind in ("pruned", "retrained", *CONTROLS) if kind in set(found["kind"])]
+        pairs = [(kind, "baseline") for kind in kinds]
+        pairs += [("retrained", kind) for kind in CONTROLS]
+        told = [said for pair in pairs if (said := _tell_seeds(found, *pair))]
+        if told:
+            lines.append(
+                f"**{recipe} on {dataset}, seed by seed**, in points of test error more: "
+                f"{'; '.join(told)}."
+            )
+    return "\n".join(lines)
+
+
+def _tell_seeds(rows: pd.DataFrame, kind: str, other: str) -> str:
+    """How far a kind is from another in each seed; nothing of a single one."""
+    seeds = _change_by_seed(rows, kind, other)
+    if len(seeds) < 2:
+        return ""
+    low, high = over_runs(list(seeds))
+    each, bounds = join(map(signed, seeds)), f"{signed(low, 1)} to {signed(high, 1)}"
+    mean = f"{signed(seeds.mean())} on average (95 % over seeds {bounds})"
+    return f"**{kind}** beside {other} {each}, {mean}"
 
 
 def _list_steps(kind: str) -> list[str]:

@@ -83,6 +83,11 @@ def name_few(names: Iterable[object]) -> str:
     return join([*told[:FEW], f"{len(told) - FEW} more"] if len(told) > FEW else told)
 
 
+def signed(number: float, digits: int = 2) -> str:
+    """A number with its sign: `+0.37`, `−0.84`."""
+    return f"{number:+.{digits}f}".replace("-", "−")
+
+
 def differ(one: tuple[int, int], other: tuple[int, int]) -> bool:
     """Whether two counts differ by more than chance.
 

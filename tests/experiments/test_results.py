@@ -39,6 +39,7 @@ def test_beside_the_paper():
     assert table.loc["retrained", "error %"] == "8.00 ± 1.41"
     assert table.loc["retrained", "best %"] == "7.00 ± 1.41"
     assert table.loc["retrained", "change"] == "0.00 ± 1.41"
+    assert table.loc["baseline", "change"] == "0.00 ± 0.00"  # each seed beside its own
     assert list(table["paper's error %"]) == ["6.75", "6.60", "6.88"]
     assert table.loc["retrained", "paper removed %"] == "34.2"
 
@@ -80,3 +81,13 @@ def test_a_finished_run_whose_rows_were_changed_is_not_finished(tmp_path):
         assert not run.is_so()
     path.write_text("x")
     assert not run.is_so()
+
+
+def test_a_change_is_that_of_the_same_seed():
+    """Baselines that differ say nothing of what pruning costs."""
+    pairs = [("baseline", 0, 0.90), ("retrained", 0, 0.89), ("baseline", 1, 0.94)]
+    rows = pd.DataFrame([row(*pair) for pair in [*pairs, ("retrained", 1, 0.93)]])
+    table = compare_with_paper(rows, read_paper()).set_index("network")
+    assert table.loc["retrained", "change"] == "1.00 ± 0.00"
+    alone = compare_with_paper(rows[rows["kind"] == "retrained"], read_paper())
+    assert list(alone["change"]) == [""]

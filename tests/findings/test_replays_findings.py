@@ -61,7 +61,14 @@ def test_the_replay_with_the_most_epochs_stands_for_a_row():
     assert table.loc["resnet56-pruned-b", "data"] == "cifar10"
     seeds = pd.concat([replay(), replay().assign(seed=1)])
     assert findings.list_replayed(seeds).loc["resnet56-pruned-b", "n"] == "2"
-    assert "5 of 5 rows stand on several seeds, 2 at most" in findings.describe_seeds(seeds)
+    seeds.loc[(seeds["seed"] == 1) & (seeds["kind"] == "retrained"), "test_accuracy"] = 0.92
+    said = findings.describe_seeds(seeds)
+    assert said.startswith("5 of 5 rows stand on several seeds, 2 at most.")
+    # scipy.stats.ttest_1samp([0, 1], 0).confidence_interval() is -5.853 to 6.853
+    mean = "+0.00 and +1.00, +0.50 on average (95 % over seeds −5.9 to +6.9)"
+    assert f"**retrained** beside baseline {mean}" in said
+    assert f"**retrained** beside continued {mean}" in said
+    assert len(said.splitlines()) == 2
     assert "(n is 1)" in findings.describe_seeds(replay())
 
 
@@ -144,6 +151,9 @@ def test_changes_are_those_of_the_baseline():
     seeds = pd.concat([replay(), replay(scratch_E={"test_accuracy": 0.91}).assign(seed=1)])
     found = findings.list_changes(seeds).query("kind == 'scratch-E' and whose == 'ours'")
     assert (found["change"].item(), found["n"].item()) == (2.5, 2)
+    each = findings.list_changes(seeds).query("kind == 'scratch-E' and whose == 'seed'")
+    assert list(each["change"]) == [3, 2]
+    assert set(each["n"]) == {1}
     more = replay().query("kind == 'baseline'").assign(seed=1, test_accuracy=0.5)
     assert findings.list_changes(pd.concat([replay(), more])).equals(
         findings.list_changes(replay())
