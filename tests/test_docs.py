@@ -84,6 +84,8 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     for block in read_blocks(page):
         if block.language == "yaml":
             Path(block.text.split()[1]).write_text(block.text, encoding="utf-8")
+            if page.stem != "sweeps":  # a recipe
+                prunelab.load_recipe(block.text.split()[1])
         elif block.language == "python":  # errors show the page's lines
             exec(compile("\n" * block.line + block.text, str(page), "exec"), names)
 
