@@ -87,5 +87,6 @@ def describe_accuracy(
         about = f"{low:.0%}–{high:.0%}, {found.total} validation images; {below}"
         return _card(f"{found.accuracy:.1%}", what, about)
     if guess is not None:
-        return _card(f"≈ {guess:.0%}", "accuracy: a guess by the curves", f"counting …; {below}")
+        what = "accuracy: a guess by the curves, each layer for itself"
+        return _card(f"≲ {guess:.0%}", what, f"not counted yet; {below}")
     return _card("…", what, below)

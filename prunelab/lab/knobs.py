@@ -9,10 +9,11 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from prunelab.findings.words import name_few
 from prunelab.lab.boxes import close_all, say_trouble, untitle
 from prunelab.lab.jobs import Job, JobBar
 from prunelab.lab.opening import Opening
-from prunelab.lab.sliders import StageRows, read_ratio, say_ratio
+from prunelab.lab.sliders import StageRows, read_per_cent, say_ratio
 from prunelab.lab.state import BUDGETS, State
 from prunelab.pruning import (
     CRITERIA,
@@ -123,16 +124,17 @@ class Knobs(widgets.VBox):
         """Ratios that remove nothing, since what stays is rounded up."""
         state = self.state
         asked = resolve_ratios(state.graph, state.ratios)
-        names = [
-            state.graph.shapes[leader].paper_name for leader in asked if not state.removed(leader)
-        ]
-        if not names:
-            return []
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        why = f"align {state.choice['align']}"
-        if state.choice["align"] == 1:
-            why = f"rounding {state.choice['rounding']!r}"
-        return [f"{why} leaves {', '.join(names[:3])}{more} whole: a larger ratio would not"]
+        align = state.choice["align"]
+        why = f"align {align}" if align > 1 else f"rounding {state.choice['rounding']!r}"
+        names: dict[str, list[str]] = {}
+        for leader in asked:
+            if not state.removed(leader):
+                narrow = state.graph.group_of(leader).size <= align
+                then = f"they have no more than {align} filters"
+                names.setdefault(then if narrow else "a larger ratio would not", []).append(
+                    state.graph.shapes[leader].paper_name
+                )
+        return [f"{why} leaves {name_few(own)} whole: {then}" for then, own in names.items()]
 
     def _choose_preset(self, _: object) -> None:
         if self.preset.value != OWN:
@@ -199,7 +201,7 @@ class Knobs(widgets.VBox):
             self.preset.value = name
             if limit is not None:
                 self.limit.value = say_ratio(limit)
-            self.limit.layout.visibility = "visible" if name in (*BUDGETS, OWN) else "hidden"
+            self.limit.layout.visibility = "visible" if name in BUDGETS else "hidden"
             for rows in self.stages.values():
                 rows.refresh()
 
@@ -215,9 +217,10 @@ class Knobs(widgets.VBox):
 
 def read_limit(text: str) -> float:
     """The multiply-adds that may be left, typed in per cent; ValueError if none are."""
-    if text.strip().removesuffix("%").strip() in ("100", "100.0"):
-        return 1.0
-    limit = read_ratio(text)
-    if not limit:
-        raise ValueError("something must be left: give the limit in per cent, such as 70")
+    limit = read_per_cent(text, "a limit")
+    if not 0 < limit <= 1:
+        raise ValueError(
+            "a limit is more than 0 and at most 100 per cent of the multiply-adds; not "
+            f"{text.strip()}"
+        )
     return limit

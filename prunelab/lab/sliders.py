@@ -153,7 +153,7 @@ class StageRows(widgets.VBox):
     def refresh(self) -> None:
         """Show what the state says."""
         removed = sum(self.state.removed(group.leader) for group in self.free)
-        self.ratio.refresh(removed, sum(group.size for group in self.groups))
+        self.ratio.refresh(removed, sum(group.size for group in self.free))
         if self.opener.value:
             for row in self.layers.values():
                 row.refresh()
@@ -204,16 +204,21 @@ def say_ratio(ratio: float) -> str:
 
 
 def read_ratio(text: str) -> float:
-    """The ratio that was typed in per cent, with a point or a comma; ValueError if none was."""
-    try:
-        per_cent = float(text.strip().removesuffix("%").replace(",", "."))
-    except ValueError:
-        raise ValueError(f"a ratio is a number in per cent, such as 33.3; not {text!r}") from None
-    if not 0 <= per_cent < 100:
+    """The ratio that was typed in per cent; ValueError if none was."""
+    ratio = read_per_cent(text, "a ratio")
+    if not 0 <= ratio < 1:
         raise ValueError(
             f"a ratio is at least 0 and less than 100 per cent of the filters; not {text.strip()}"
         )
-    return round(per_cent / 100, 8)
+    return ratio
+
+
+def read_per_cent(text: str, what: str) -> float:
+    """The fraction that was typed in per cent, with a point or a comma; ValueError if none was."""
+    try:
+        return round(float(text.strip().removesuffix("%").replace(",", ".")) / 100, 8)
+    except ValueError:
+        raise ValueError(f"{what} is a number in per cent, such as 33.3; not {text!r}") from None
 
 
 def _are_near(one: float, other: float) -> bool:

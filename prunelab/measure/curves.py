@@ -106,25 +106,26 @@ def level_ratios(sensitivity: pd.DataFrame, accuracy: float) -> dict[str, float]
         accuracy: the level, in [0, 1].
 
     Returns:
-        {layer or stage: ratio}, for `make_plan`, of those that can lose any. Between two measured
-        ratios the curve is taken to be a line, and a curve that rises again does not count.
+        {layer or stage: ratio}, for `make_plan`, of those that can lose any, in whole filters.
+        Between two measured ratios the curve is taken to be a line, and a curve that rises again
+        does not count.
 
     Example:
         >>> level_ratios(measure_sensitivity(model, data), 0.9)
     """
     ratios = {}
     for name, measured in sensitivity.groupby("layer", sort=False):
-        curve = measured.sort_values("ratio")
-        found, falling = curve["ratio"].to_numpy(), curve["accuracy"].cummin().to_numpy()
+        curve = measured.sort_values("removed")
+        gone, filters = curve["removed"].to_numpy(), int(curve["filters"].iloc[0])
+        falling = curve["accuracy"].cummin().to_numpy()
         below = int((falling >= accuracy).sum())  # the first ratio that goes too far
-        if below == len(found):
-            ratio = float(found[-1])
-        elif below == 0:
-            continue
-        else:
+        if below == len(gone):
+            ratios[str(name)] = float(curve["ratio"].iloc[-1])
+        elif below:
             fall = falling[below - 1] - falling[below]
             part = (falling[below - 1] - accuracy) / fall
-            ratio = found[below - 1] + part * (found[below] - found[below - 1])
-        if ratio >= 0.001:
-            ratios[str(name)] = round(float(ratio), 3)
+            number = gone[below - 1] + part * (gone[below] - gone[below - 1])
+            step = math.gcd(filters, *map(int, gone))  # layers of a stage lose equally many
+            if whole := math.floor(number / step + 1e-9) * step:  # one more would be below
+                ratios[str(name)] = whole / filters
     return ratios

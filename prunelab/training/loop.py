@@ -78,7 +78,8 @@ def train(
             starts a new one.
         checkpoint: a file written whole after each epoch, and within one after each `save_every`
             batches. Called again with it, training goes on where it stopped, in one process on a
-            CPU to the same weights bit for bit; a finished one only loads.
+            CPU to the same weights bit for bit; a finished one only loads. The file's weights then
+            take the place of the model's.
         save_every: batches between two saves within an epoch.
         progress: show a bar, and print a line for each epoch.
         on_epoch: called with each new row.
@@ -91,8 +92,9 @@ def train(
         val_accuracy, test_loss, test_accuracy, seconds.
 
     Raises:
-        ValueError: the checkpoint is of other settings, data or network, the loss not finite, or
-            the weights of fewer bits than float32; or what is given is no data set or no settings.
+        ValueError: the checkpoint is of other settings, data, network or plan, the loss not
+            finite, or the weights of fewer bits than float32; or what is given is no data set or no
+            settings.
     """
     if not isinstance(data, DataSplits):
         raise ValueError(

@@ -73,7 +73,7 @@ class TrainingState:
         write_tensors(path, tensors, header)
 
     def read(self, path: Path) -> None:
-        """Go to where a file is; ValueError for one of other settings, data or network."""
+        """Go to where a file is; ValueError for one of other settings, data, network or plan."""
         tensors, header = processes.broadcast(lambda: read_tensors(path))
         self._check(path, header.get("training"))
 
@@ -93,6 +93,12 @@ class TrainingState:
             odd += [name for name in ("correct", "loss", "random") if name not in of("part.")]
         if odd:
             raise ValueError(f"{path} is no whole training ({', '.join(odd[:3])}): move it away")
+        own, made = (about.get("plan") for about in (describe_network(self.model), header))
+        if own and made and own["keep"] != made["keep"]:  # equal widths, other filters
+            raise ValueError(
+                f"{path} holds a network that was pruned by another plan than the one given: the "
+                "filters that stay differ; name another file, or move it away"
+            )
         load_tensors(self.model, of("model."))
         momentum = {int(i): {"momentum_buffer": t} for i, t in of("momentum.").items()}
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": momentum})

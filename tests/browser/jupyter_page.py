@@ -140,6 +140,7 @@ def open_page(scale: float = 1) -> Iterator[Page]:
 
         context.route(re.compile(r"^https?://(?!127\.0\.0\.1)"), block)
         opened.on("console", listen)
+        opened.on("pageerror", lambda error: errors.append(f"{error.stack or error}"))
         yield opened
         browser.close()
 

@@ -10,6 +10,7 @@ from playwright.sync_api import ElementHandle, Locator, Page, expect
 
 from prunelab import load_recipe, replay
 from prunelab.charts.style import COLOURS
+from prunelab.lab.tabs.sensitivity import MAP
 
 REMOVED = COLOURS["removed"]
 # [tag, words, their colour, the one behind them] of all words in view that are not switched off
@@ -193,6 +194,28 @@ def test_handles_and_budgets(jupyter, page):
     press(page, "Measure")
     expect(tabs).to_contain_text(re.compile(r"of the time at [\d.]+% of"), timeout=120_000)
     shoot(page, "time")
+    check_quiet(page)
+
+
+def test_a_map_of_all_layers_shows_where_each_stands(jupyter, page):
+    open_lab(jupyter, page)
+    tab(page, "Sensitivity").click()
+    tabs = page.locator(".widget-tab")
+    row = page.locator(".widget-hbox").filter(has=page.get_by_role("button", name="Measure"))
+    press(page, "Measure")
+    expect(tabs).to_contain_text("3 curves on 143 validation images", timeout=240_000)
+    row.locator("select").first.select_option("every layer")
+    press(page, "Measure")
+    page.wait_for_timeout(1000)
+    expect(tabs).to_contain_text("9 curves on 143 validation images", timeout=240_000)
+    shown = page.locator(".widget-dropdown").filter(has_text="show").locator("select")
+    expect(shown).to_have_value(MAP)  # what was measured is shown
+    for one in ("stages", MAP):
+        shown.select_option(one)
+        page.wait_for_timeout(2000)
+    dots = page.locator('.widget-tab svg g.mark-symbol path[stroke="black"]')
+    expect(dots).to_have_count(9)
+    shoot(page, "map")
     check_quiet(page)
 
 

@@ -29,6 +29,7 @@ from prunelab.lab.state import (
     State,
     code_text,
     find_checkpoint,
+    glance,
     open_network,
     recipe_text,
     save_recipe,
@@ -302,7 +303,9 @@ def test_a_stage_opens_into_its_layers(lab):
 def test_an_alignment_that_swallows_a_ratio_says_so(lab):
     lab.ratios = {"stage1": 0.1}
     lab.knobs.settings["align"].value = 8
-    assert "align 8 leaves conv_2, conv_4, conv_6 whole" in lab.knobs.trouble.value
+    assert "align 8 leaves conv_2, conv_4 and conv_6 whole: a larger" in lab.knobs.trouble.value
+    lab.knobs.settings["align"].value = 16  # as many as they have
+    assert "conv_6 whole: they have no more than 16 filters" in lab.knobs.trouble.value
 
 
 def test_a_knob_that_is_refused_says_why_and_goes_back(lab):
@@ -354,6 +357,24 @@ def test_a_preset_is_in_force_only_as_it_was_chosen(lab, how):
     assert lab.knobs.preset.value == "your own"  # other filters, or too many, are left
     lab.head.undo.click()
     assert lab.knobs.preset.value == "uniform"
+
+
+def test_a_limit_says_what_it_may_be_and_holds_at_100(lab):
+    knobs = lab.knobs
+    assert knobs.limit.layout.visibility == "hidden"  # of ratios of one's own
+    knobs.preset.value = "uniform"
+    for limit in ("-3", "0", "101"):
+        knobs.limit.value = limit
+        assert "at most 100 per cent of the multiply-adds" in knobs.trouble.value
+    knobs.limit.value = "100"
+    assert knobs.preset.value == "uniform"
+    assert knobs.limit.layout.visibility == "visible"
+    assert knobs.trouble.value == ""
+
+
+def test_a_stage_counts_the_filters_that_can_go(lab):
+    lab.ratios = {"stage1": 0.25}
+    assert "12 of 48" in lab.knobs.stages["stage1"].ratio.count.value  # conv_1 must stay
 
 
 @pytest.mark.parametrize("rounding", ["floor", "round"])
@@ -437,6 +458,42 @@ def test_sensitivity_is_measured_in_a_thread_and_clicked(lab):
     assert (lab.ratios["layer1.0.conv1"], lab.state.layer) == (0.7, "layer1.0.conv1")
     take_point(lab.state, point)
     assert lab.knobs.stages["stage2"].slider.value == 40
+
+
+def test_another_network_is_shown_whatever_was_measured_and_seen(lab):
+    measure(lab)
+    for title in ("Network", "Filters", "Norms"):
+        turn(lab, title)
+    lab.state.show(open_network("vgg16", lab.state.network.data))
+    assert lab.state.graph.layers[0] == "features.0"
+    assert lab.tabs.views[lab.tabs.selected_index].picker.value == "features.0"
+    turn(lab, "Sensitivity")
+    said = lab.tabs.views[lab.tabs.selected_index]
+    assert "Nothing is measured yet" in said.text.value
+    assert said.job.message == ""
+
+
+def test_what_was_measured_is_shown(lab):
+    view = measure(lab)
+    assert view.shown.value == "stages"
+    view.what.value = "every layer"
+    view.bar.start.click()
+    view.job.join(120)
+    assert view.shown.value == MAP
+    view.what.value = "each stage"
+    view.bar.start.click()
+    view.job.join(120)
+    assert view.shown.value == "stages"
+
+
+def test_a_level_is_kept_in_whole_filters(network):
+    lab = Lab(network.model, network.data, images=0)
+    view = measure(lab)
+    level = 0.6
+    view.chart._params = {**view.chart._params, "level": level}
+    assert lab.ratios
+    for _, accuracy in view._place(lab.state.measured).values():
+        assert accuracy >= level
 
 
 def test_handles_and_the_line_of_the_curves(lab):
@@ -668,6 +725,19 @@ def test_the_accuracy_is_counted_after_a_move(network):
     assert f"{low:.0%}–{high:.0%}, 60 validation images" in lab.head.accuracy.value
     lab.head.undo.click()
     assert lab.glance.found == lab.glance.whole  # known at once
+
+
+def test_what_is_counted_in_part_is_counted_to_its_end(network, monkeypatch):
+    monkeypatch.setattr(glance, "ENOUGH", 0.0)
+    lab = Lab(network.model, network.data, images=120)
+    seen = []
+    lab.glance.observe(lambda change: seen.append(change["new"]), "found")
+    lab.ratios = {"*": 0.6}
+    assert wait_for(lambda: lab.glance.found and lab.glance.found.total == 120)
+    assert [found.total for found in seen if found][-3:] == [50, 100, 120]
+    lab.head.undo.click()
+    lab.head.redo.click()
+    assert lab.glance.found.total == 120
 
 
 class Boxes(nn.Module):

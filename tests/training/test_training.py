@@ -14,6 +14,9 @@ from prunelab import (
     load_data,
     load_model,
     make_optimizer,
+    make_plan,
+    prune,
+    trace,
     train,
 )
 from prunelab.utils.tensors import read_tensors, write_tensors
@@ -203,6 +206,16 @@ def test_a_checkpoint_from_before_a_setting_existed(few_digits, tmp_path):
     train(fresh(), few_digits, one, checkpoint=tmp_path / "c", on_epoch=never)
     with pytest.raises(ValueError, match="made with other settings: patience None, not 3"):
         train(fresh(), few_digits, replace(one, patience=3), checkpoint=tmp_path / "c")
+
+
+def test_a_checkpoint_of_another_plan_of_equal_widths_is_refused(few_digits, tmp_path):
+    whole, one = fresh(), replace(QUICK, epochs=1)
+    graph = trace(whole, torch.zeros(few_digits.image_shape))
+    plans = [make_plan(graph, {"*": 0.3}, order=order) for order in ("smallest", "largest")]
+    train(prune(whole, plans[0]), few_digits, one, checkpoint=tmp_path / "c")
+    train(prune(fresh(), plans[0]), few_digits, one, checkpoint=tmp_path / "c")  # it only loads
+    with pytest.raises(ValueError, match="was pruned by another plan"):
+        train(prune(whole, plans[1]), few_digits, one, checkpoint=tmp_path / "c")
 
 
 def test_checkpoints_of_something_else_are_refused(few_digits, tmp_path):

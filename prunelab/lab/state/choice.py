@@ -159,7 +159,7 @@ class State(traitlets.HasTraits):
 
         moved: the knob that moves; what it does within a second is undone as one.
         """
-        if not (wish.ratios or wish.keep or wish.drop):
+        if not (wish.ratios or wish.keep or wish.drop or wish.preset):
             wish = replace(wish, preset=("nothing", None))
         plan, before = wish.plan(self.network), self.wish  # raises what is wrong
         if wish == before:

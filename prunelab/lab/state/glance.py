@@ -1,8 +1,8 @@
 """Accuracy while sliding: a few validation images, looked at in the background after each move."""
 
-import math
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ from prunelab.utils.intervals import wilson
 
 PAUSE = 0.12  # seconds without a move before images are looked at
 AT_ONCE = 50  # images between two looks whether the choice has moved on
-ENOUGH = 0.5  # seconds that may go by before what was counted is shown
+ENOUGH = 0.5  # seconds that may go by before what was counted so far is shown
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,16 @@ class Glance(traitlets.HasTraits):
             self.whole = beside[-1] if beside else None
         found = beside
         if not untouched:
-            found = self._count(state.small, batches, turn, ENOUGH)
+            found = self._count(state.small, batches, turn, self._show)
         with state.lock:
             if turn == self._turn and found:
                 self._known[key] = self.found = found[-1]
+
+    def _show(self, turn: int, found: Counted) -> None:
+        """Show what is counted so far."""
+        with self.state.lock:
+            if turn == self._turn:
+                self.found = found
 
     def count(self, model: nn.Module) -> Counted | None:
         """Correct predictions on all of the images; None where there are none."""
@@ -145,11 +151,12 @@ class Glance(traitlets.HasTraits):
         model: nn.Module,
         batches: list[tuple[Tensor, Tensor]],
         turn: int | None = None,
-        enough: float = math.inf,
+        show: Callable[[int, Counted], None] | None = None,
     ) -> list[Counted]:
-        """Correct predictions so far after each few images, for `enough` seconds.
+        """Correct predictions so far after each few images.
 
-        turn: of the move that asks; when something has moved since, the answer is empty.
+        turn: of the move that asks; when something has moved since, the answer is empty. show: it
+        is called with the turn and each of them, where it takes a while.
         """
         training, began = model.training, time.monotonic()
         correct = total = 0
@@ -165,8 +172,8 @@ class Glance(traitlets.HasTraits):
                     counted.append(Counted(correct, total))
                     if turn not in (None, self._turn):
                         return []
-                    if time.monotonic() - began > enough:
-                        break
+                    if show and turn is not None and time.monotonic() - began > ENOUGH:
+                        show(turn, counted[-1])
         finally:
             model.train(training)
         return counted

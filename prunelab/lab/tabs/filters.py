@@ -102,7 +102,7 @@ class Filters(View):
         return before != shown
 
     def _look_again(self, _: object) -> None:
-        self._plan_changed(None)
+        self._changed(None)
 
     def _rank(self) -> pd.DataFrame:
         """The filters of the layer at hand, with what was picked by hand."""

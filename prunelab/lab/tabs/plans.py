@@ -35,8 +35,8 @@ class Plans(View):
             self._export, "write the table as CSV and the charts as PNG", 74, label="Export"
         )
         self.rows = widgets.VBox()
-        tray.observe(self._plan_changed, ["pins", "trouble"])
-        tray.glance.observe(self._plan_changed, "whole")
+        tray.observe(self._changed, ["pins", "trouble"])
+        tray.glance.observe(self._changed, "whole")
         self._drawn: tuple[Any, ...] | None = None
 
     def build(self) -> None:

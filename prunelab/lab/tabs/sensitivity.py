@@ -64,6 +64,8 @@ class Sensitivity(View):
 
     def build(self) -> None:
         self.chart = self._drawn = None
+        if not self.job.running:
+            self.job.message = ""  # of another network
         self.fill(self.bar, self.text)
 
     def refresh(self) -> None:
@@ -155,11 +157,17 @@ class Sensitivity(View):
             layers = [stage for stage in state.graph.stages if state.graph.select(stage)]
         elif self.what.value == THIS_LAYER:
             layers = [state.layer]
+        show = STAGES if self.what.value == EACH_STAGE else MAP
+        if self.what.value == THIS_LAYER:
+            show = f"layers of {state.graph.group_of(state.layer).stage}"
         images = min(self.images.value, len(network.data.val))
 
         def note(found: pd.DataFrame) -> None:
-            if state.network is network:
-                state.add_curves(found, **which)
+            with state.lock:
+                if state.network is network:
+                    state.add_curves(found, **which)
+                    if show in self.shown.options:
+                        self.shown.value = show
 
         found = measure_sensitivity(
             network.model,

@@ -6,7 +6,7 @@ import altair as alt
 import ipywidgets as widgets
 
 from prunelab.lab.boxes import untitle, walk
-from prunelab.lab.state import State
+from prunelab.lab.state import Network, State
 
 
 class View(widgets.VBox):
@@ -20,27 +20,23 @@ class View(widgets.VBox):
 
     def __init__(self, state: State, desk: "threading.Lock | None" = None) -> None:
         super().__init__()
-        self.state, self._seen, self._stale, self._old = state, False, True, True
-        state.observe(self._network_changed, "network")
-        state.observe(self._plan_changed, ["plan", "layer", "measured", "noted"])
+        self.state, self._seen, self._old = state, False, True
+        self._built: Network | None = None  # the network that it is built for
+        state.observe(self._changed, ["network", "plan", "layer", "measured", "noted"])
 
     def look(self, seen: bool) -> None:
         """Whether it is looked at; then it is brought up to date."""
         self._seen = seen
         self._catch_up()
 
-    def _network_changed(self, _: object) -> None:
-        self._stale = self._old = True
-        self._catch_up()
-
-    def _plan_changed(self, _: object) -> None:
+    def _changed(self, _: object) -> None:
         self._old = True
         self._catch_up()
 
     def _catch_up(self) -> None:
         with self.state.lock:
-            if self._seen and self._stale:
-                self._stale = False
+            if self._seen and self._built is not self.state.network:
+                self._built = self.state.network
                 self.build()
             if self._seen and self._old:
                 self._old = False
