@@ -22,6 +22,7 @@ from prunelab.models.weights import (
     open_weights,
     read_weights,
     say_problems,
+    take_named,
     warn_of_infinite,
 )
 from prunelab.pruning import prune
@@ -45,12 +46,12 @@ def load_model(
             of your own, imported from where the command runs, which gives the network (with
             `num_classes`, if it takes that).
         num_classes: outputs of the last layer. ImageNet weights have 1000.
-        weights: a local `.pt`, `.pth`, `.th` or `.safetensors` file, also one of `save_pruned`
-            (then the network is the pruned one); the folder of a run, for its whole network; or a
-            name of torchvision's (`"IMAGENET1K_V1"`), or `"DEFAULT"` for torchvision's and timm's
-            newest. Public files may wrap the tensors in `state_dict` and prefix them with
-            `module.`; a file that holds code is refused. None: random weights from torch's global
-            generator.
+        weights: a local `.pt`, `.pth`, `.th`, `.ckpt` or `.safetensors` file, also one of
+            `save_pruned` (then the network is the pruned one); the folder of a run, for its whole
+            network; or a name of torchvision's (`"IMAGENET1K_V1"`), or `"DEFAULT"` for
+            torchvision's and timm's newest. Public files may wrap the tensors in `state_dict`, and
+            their names may begin with `module.`, `model.` or what else a trainer puts there; a file
+            that holds code is refused. None: random weights from torch's global generator.
         new_head: take all but the last layer from the weights, to learn other classes; the last
             layer is fresh.
 
@@ -150,6 +151,9 @@ def _fill(model: nn.Module, weights: Weights, state: Mapping[str, Tensor], new_h
     about: dict[str, Any] = model.architecture  # type: ignore[assignment]
     name, num_classes, source = about["name"], about["num_classes"], weights.source
     own = model.state_dict()
+    tail = set(find_head(name, num_classes, weights.options)) if new_head else set()
+    needed = [key for key in own if not key.endswith("num_batches_tracked") and key not in tail]
+    state = take_named(needed, state, source)
     odd = compare_tensors(own, state).get("of another shape", [])
     head = find_head(name, num_classes, weights.options) if odd or new_head else {}
     if new_head:

@@ -210,6 +210,37 @@ def read_architecture(
     return about
 
 
+def take_named(
+    own: Collection[str], given: Mapping[str, Tensor], source: str
+) -> Mapping[str, Tensor]:
+    """The network's tensors of a checkpoint in which it is a part, as `model.` in Lightning's.
+
+    own: the names that the network needs. A warning says what is left out; ValueError where several
+    parts have these names. Where none has, the tensors are as they were.
+    """
+    first = next(iter(own), "")
+    if first in given or not first:
+        return given
+    parts = [name.removesuffix(first) for name in given if name.endswith(f".{first}")]
+    parts = [part for part in parts if all(f"{part}{name}" in given for name in own)]
+    if len(parts) > 1:
+        raise ValueError(
+            f"{source} holds several networks with these names, under {', '.join(parts)}: save the "
+            "state_dict() of the one that is meant"
+        )
+    if not parts:
+        return given
+    rest = [name for name in given if not name.startswith(parts[0])]
+    if rest:
+        left = say_problems({"left out": rest})
+        warnings.warn(f"of {source}, what is under {parts[0]} is taken; {left}", stacklevel=4)
+    return {
+        name.removeprefix(parts[0]): tensor
+        for name, tensor in given.items()
+        if name.startswith(parts[0])
+    }
+
+
 def compare_tensors(
     own: Mapping[str, Tensor], given: Mapping[str, Tensor], *, but: Collection[str] = ()
 ) -> dict[str, list[str]]:

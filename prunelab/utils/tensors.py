@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -298,6 +299,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 
 def _read_pickle(path: Path) -> Any:
+    if _is_scripted(path):
+        raise ValueError(
+            f"{path} is a TorchScript file, which holds code: save the state_dict() of "
+            "torch.jit.load(…) to another file"
+        )
     try:
         size = _find_unpacked_size(path)
         fits = size <= GROWTH * path.stat().st_size
@@ -308,10 +314,16 @@ def _read_pickle(path: Path) -> Any:
             "(weights_only=True). If you trust its origin, save its state_dict() from there"
         ) from error
     except Exception as error:  # of any kind, by the bytes that are there
-        why = str(error).partition("\n")[0] or "it is empty"
+        why = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise ValueError(f"{path} is torn or not a torch file ({why})") from error
     _check_growth(path, size)
     return content
+
+
+def _is_scripted(path: Path) -> bool:
+    with suppress(Exception), zipfile.ZipFile(path) as archive:  # what is torn is told later
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    return False
 
 
 def _find_unpacked_size(path: Path) -> int:

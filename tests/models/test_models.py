@@ -5,7 +5,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from prunelab import load_model, model_names, save_weights
+from prunelab import hash_tensors, load_model, model_names, save_weights
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,30 @@ def test_weights_from_a_file(tmp_path, suffix):
         torch.save({"best_prec1": 1.0, "state_dict": wrapped}, path)
     loaded = load_model("resnet20", weights=path).state_dict()
     assert all(torch.equal(loaded[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.", "_orig_mod.", "model._orig_mod.", "a.b."])
+def test_weights_that_a_trainer_named(tmp_path, prefix):
+    """As Lightning, torch.compile and others leave them."""
+    source, path = load_model("resnet20"), tmp_path / "w.ckpt"
+    state = {f"{prefix}{name}": tensor for name, tensor in source.state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": state}, path)
+    loaded = load_model("resnet20", weights=path)
+    assert hash_tensors(loaded.state_dict()) == hash_tensors(source.state_dict())
+    load_model("resnet20", weights=path, num_classes=7, new_head=True)
+    torch.save(state | {"loss.weight": torch.ones(10)}, path)
+    with pytest.warns(UserWarning, match=rf"under {prefix} is taken; left out: loss.weight \(1\)"):
+        load_model("resnet20", weights=path)
+    twice = {f"ema.{name}": tensor for name, tensor in source.state_dict().items()}
+    torch.save(state | twice, path)
+    with pytest.raises(ValueError, match=f"with these names, under {prefix}, ema."):
+        load_model("resnet20", weights=path)
+
+
+def test_a_scripted_file_says_what_it_is(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "w.pt")
+    with pytest.raises(ValueError, match="is a TorchScript file"):
+        load_model("resnet20", weights=tmp_path / "w.pt")
 
 
 def test_torchvisions_weights_by_name(tmp_path, monkeypatch):
