@@ -1,6 +1,7 @@
 """`prunelab prune`: from somebody's trained network to a small one, without a recipe's file."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,10 +85,16 @@ def prune(
             f"{path} is of a run with other settings; name this one (--name), or go on with that "
             f"one by {again}"
         )
+    new = not path.parent.exists()
     write_whole(path, text)
     how: dict[str, Any] = {"device": device, "seed": seed, "out": str(runs), "to": to}
     # a function of the user's, who names it here and not the file alone
     network = content["model"]["name"]
     own = [f"model.name={network}"] if is_own(network) else []
-    replay.run(str(path), wait=wait, changes=own, **how)
+    try:
+        replay.run(str(path), wait=wait, changes=own, **how)
+    except (ValueError, OSError):
+        if new and not has_work(path.parent):  # refused
+            shutil.rmtree(path.parent)
+        raise
     print(f"The recipe is {path}; {again} does the same")

@@ -103,7 +103,17 @@ def _find_folder(name: str) -> Path:
 
 
 def _call(name: str, function: Callable[..., Any], num_classes: int) -> nn.Module:
-    model = function(**{"num_classes": num_classes} if takes_classes(function) else {})
+    if isinstance(function, nn.Module):
+        raise ValueError(f"{name} is a network; name a function or a class that gives one")
+    given = {"num_classes": num_classes} if takes_classes(function) else {}
+    try:
+        inspect.signature(function).bind(**given)
+    except TypeError as error:
+        raise ValueError(
+            f"{name} is called with num_classes alone, if it takes that: {error}; give the others "
+            "defaults"
+        ) from None
+    model = function(**given)
     if not isinstance(model, nn.Module):
         raise ValueError(f"{name} gives a {type(model).__name__}; it must give a torch.nn.Module")
     return model

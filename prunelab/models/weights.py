@@ -111,6 +111,11 @@ class Weights:
 def open_weights(name: str, weights: str | Path) -> Weights:
     """What is meant by weights of a network: a file, a run's folder, or a name of its library."""
     text = str(weights)
+    if not text:
+        raise ValueError(
+            f"no weights are named (weights is empty): give a file ({', '.join(WEIGHT_FILES)}), a "
+            "run's folder, or a name such as DEFAULT"
+        )
     if Path(text).suffix in WEIGHT_FILES or os.sep in text or Path(text).exists():
         return read_weights(find_file(text), known_preprocessing(name))
     if name.startswith("timm/"):

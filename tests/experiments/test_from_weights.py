@@ -12,6 +12,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from typer.testing import CliRunner
 
 from prunelab import (
     Experiment,
@@ -20,8 +21,10 @@ from prunelab import (
     load_model,
     load_recipe,
     read_table,
+    save_weights,
     total_cost,
 )
+from prunelab.cli import app
 
 OURS = find_weights("resnet20-digits")
 SHORT = ["retrain.epochs=1", "retrain.lr=0.01", "sensitivity=[]", "scratch=null"]
@@ -206,3 +209,13 @@ def test_a_run_that_begins_with_a_pruned_network(few_digits, tmp_path):
     small = again.retrained().layer1[0].conv1
     assert small.out_channels == 7  # of 16, 11 were left, and 30 % of these went
     assert again.scratch().layer1[0].conv1.out_channels == small.out_channels
+
+
+@pytest.mark.parametrize("wrong", [("--model", "resnet99"), ("--max-flops", "70")])
+def test_a_command_that_is_refused_leaves_nothing(tmp_path, monkeypatch, wrong):
+    monkeypatch.chdir(tmp_path)
+    save_weights("w.safetensors", load_model("resnet20"))
+    command = ["prune", "--model", "resnet20", "--weights", "w.safetensors", "--data", "digits"]
+    said = CliRunner().invoke(app, [*command, "--out", "runs", *wrong])
+    assert said.exit_code != 0
+    assert not list(Path("runs").glob("*"))

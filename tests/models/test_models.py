@@ -63,6 +63,11 @@ def test_weights_that_a_trainer_named(tmp_path, prefix):
         load_model("resnet20", weights=path)
 
 
+def test_an_empty_name_of_weights_is_not_the_folder_at_hand():
+    with pytest.raises(ValueError, match="no weights are named"):
+        load_model("resnet20", weights="")
+
+
 def test_a_scripted_file_says_what_it_is(tmp_path):
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "w.pt")
     with pytest.raises(ValueError, match="is a TorchScript file"):

@@ -34,6 +34,11 @@ def fixed():
 
 def wrong():
     return "a network"
+
+def needs(width):
+    return small(width)
+
+net = small()
 """
 
 
@@ -71,6 +76,8 @@ def test_by_name(own):
         ("nets_of_mine:smal", "no function 'smal' in nets_of_mine; did you mean 'small'"),
         ("nets_of_mine:", "does not name a function; write package.module:function"),
         ("nets_of_mine:wrong", "gives a str; it must give a torch.nn.Module"),
+        ("nets_of_mine:needs", "missing a required argument: 'width'; give the others defaults"),
+        ("nets_of_mine:net", "is a network; name a function or a class that gives one"),
     ],
 )
 def test_what_is_wrong_is_said(own, name, words):
