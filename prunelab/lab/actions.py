@@ -114,7 +114,11 @@ class Actions(widgets.VBox):
             if not self.retrain.job.running:
                 self.retrain.job.message = describe_training(training)
         found, sealed = state.find("evaluation"), state.find("seal")
-        self.evaluation.value = "" if found is None else table(_name_accuracies(found))
+        older = (
+            training is not None and found is not None and "retrained" not in [*found["network"]]
+        )
+        note = "<p>From before it was retrained: Evaluate adds that network.</p>" if older else ""
+        self.evaluation.value = "" if found is None else table(_name_accuracies(found)) + note
         self.seal_text.value = "" if sealed is None else table(_name_seal(sealed), formats=SMALL)
         self._draw_curve(history)
 
@@ -133,6 +137,9 @@ class Actions(widgets.VBox):
     def _retrain(self, state: State, plan: PruningPlan, report: Report) -> str:
         settings, network, wish = self.settings, state.network, state.wish
         path = find_checkpoint(network, plan, settings)
+        cost = network.cost(plan)
+        gone = 1 - cost["flops_after"].sum() / cost["flops"].sum()
+        self.retrain.unit = f"images (epochs: {settings.epochs}) of the plan at −{gone:.1%}"
         rows: list[dict[str, Any]] = read_header(path)["rows"] if path.exists() else []
         seen = [0, 1]
 

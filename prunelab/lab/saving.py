@@ -59,9 +59,10 @@ class Saving(widgets.VBox):
         if state.trained is not None:
             what = "retrained" if state.plan.removed else "whole, trained on"
         path = path.with_name(path.name.removesuffix(".safetensors") + ".safetensors")
+        before = ", in place of the file before" if path.exists() else ""
         saved = save_pruned(path, state.small, state.plan, info={"state": what})
         code = escape(f"load_pruned({str(saved)!r})")
-        self.saved.value = f"Saved, {what}. To load it: <code>{code}</code>"
+        self.saved.value = f"Saved, {what}{before}. To load it: <code>{code}</code>"
 
     def _path(self) -> Path:
         name = self.name.value.strip()
