@@ -1,6 +1,7 @@
 """Charts of filters: sorted norms, the cut of one layer, the first layer's weights as images."""
 
 import io
+import math
 from collections.abc import Collection
 from typing import Any
 
@@ -18,7 +19,6 @@ from prunelab.charts.style import (
     GREY,
     PERCENT,
     RAMP,
-    WHOLE,
     Chart,
     Picture,
     percent_tip,
@@ -29,18 +29,19 @@ from prunelab.findings import describe_correlation, described
 
 FATES = {"kept": "kept", "removed": "removed", "fixed": "must stay"}
 POINTS = 24  # of a line in `norm_lines`, about; more would not be seen
+HALF = 0.5  # of the largest score: an axis whose lines all stay above it does not start at 0
 COLUMNS, GAP = 24, 6  # filters in a row of `filter_images`, pixels between two
 
 
 def filter_norms(ranked: pd.DataFrame, *, columns: int = 3) -> alt.FacetChart:
-    """Sorted filter norms, a line for each conv and a panel for each stage, as in Fig. 2(a).
+    """Sorted filter scores, a line for each conv and a panel for each stage, as in Fig. 2(a).
 
     Args:
         ranked: of `rank_filters`.
         columns: panels in a row.
 
     Returns:
-        Each filter's share of its layer's largest norm against its rank, coloured by its fate.
+        Each filter's share of its layer's largest score against its rank, coloured by its fate.
 
     Example:
         >>> charts.filter_norms(rank_filters(graph, plan))
@@ -48,9 +49,10 @@ def filter_norms(ranked: pd.DataFrame, *, columns: int = 3) -> alt.FacetChart:
     shown = ["paper_name", "stage", "filter", "rank", "share"]
     frame = ranked[shown].astype({"share": float}).round(3)
     frame["fate"] = ranked["fate"].map(FATES)
+    shares = _frame_shares(frame["share"], "score / largest score")
     base = alt.Chart(frame).encode(
         x=alt.X("rank:Q", title="rank / filters of the layer", axis=PERCENT),
-        y=alt.Y("share:Q", title="norm / largest norm", scale=WHOLE),
+        y=alt.Y("share:Q", **shares),
         detail="paper_name:N",
         tooltip=["paper_name:N", "filter:Q", alt.Tooltip("share:Q", format=".3f"), "fate:N"],
     )
@@ -64,7 +66,7 @@ def filter_norms(ranked: pd.DataFrame, *, columns: int = 3) -> alt.FacetChart:
         order=alt.Order("fate:N", sort="ascending"),
     )
     title = alt.Title(
-        "Sorted filter norms, one line for each conv", subtitle="the smallest go first"
+        "Sorted filter scores, one line for each conv", subtitle="the smallest go first"
     )
     return (
         alt.layer(lines, points)
@@ -75,7 +77,7 @@ def filter_norms(ranked: pd.DataFrame, *, columns: int = 3) -> alt.FacetChart:
 
 
 def norm_lines(ranked: pd.DataFrame, layer: str = "") -> Chart:
-    """Sorted filter norms of every layer in one chart, as Fig. 2(a) has them.
+    """Sorted filter scores of every layer in one chart, as Fig. 2(a) has them for norms.
 
     Live: the parameter `chosen` is the layer drawn bold; a line that is clicked is in the selection
     `picked`.
@@ -101,7 +103,7 @@ def norm_lines(ranked: pd.DataFrame, layer: str = "") -> Chart:
 
     base = alt.Chart(frame).encode(
         x=alt.X("rank:Q", title="filters, largest first", axis=PERCENT),
-        y=alt.Y("share:Q", title="norm / largest of the layer", scale=WHOLE),
+        y=alt.Y("share:Q", **_frame_shares(frame["share"], "score / largest of the layer")),
         detail="layer:N",
         tooltip=["layer:N", alt.Tooltip("depth:Q", title="conv, front to back")],
     )
@@ -118,15 +120,25 @@ def norm_lines(ranked: pd.DataFrame, layer: str = "") -> Chart:
     picked = alt.selection_point(name="picked", fields=["layer"], toggle=False, clear=False)
     easy = base.mark_line(opacity=0, strokeWidth=9).add_params(picked)  # wide, to be hit
     subtitle = ["bold and pink: the layer beside it"] if layer else []
-    title = alt.Title("Sorted filter norms of every conv", subtitle=subtitle)
+    title = alt.Title("Sorted filter scores of every conv", subtitle=subtitle)
     chart = alt.layer(lines, bold, easy).properties(
         width=280, height=220, title=title, description=described.filter_norms(ranked)
     )
     return chart.add_params(alt.param(name="chosen", value=layer))
 
 
+def _frame_shares(shares: pd.Series, words: str) -> dict[str, Any]:
+    """An axis of scores over their layer's largest: from 0 to 1 but where they leave or fill it."""
+    known = shares[np.isfinite(shares)]
+    least, most = min([*known, 0.9]), max([*known, 1.0])
+    low = math.floor(10 * least) / 10 if least < 0 or least >= HALF else 0
+    title = f"{words} (axis from {low:g})" if low > 0 else words
+    scale = alt.Scale(domain=[low, most], nice=low < 0 or most > 1)
+    return {"title": title, "scale": scale}
+
+
 def layer_norms(shown: dict[str, Any], most: int) -> Chart:
-    """The sorted norms of one layer, kept and removed apart, with the cut between them.
+    """The sorted scores of one layer, kept and removed apart, with the cut between them.
 
     Live: the parameter `shown` takes what `describe_norms` says of any layer.
 
@@ -157,7 +169,7 @@ def layer_norms(shown: dict[str, Any], most: int) -> Chart:
         .mark_point(filled=True, size=36, opacity=1)
         .encode(
             x=alt.X("place:Q", title="filters, largest first", axis=whole, scale=from_zero),
-            y=alt.Y("score:Q", title="norm", scale=from_zero),
+            y=alt.Y("score:Q", title="score", scale=from_zero),
             color=alt.Color("fate:N", scale=colours, title=None, legend=alt.Legend(orient="top")),
             shape=alt.Shape("fate:N", scale=shapes, title=None),
             tooltip=["filter:Q", "fate:N", alt.Tooltip("score:Q", format=".3f")],

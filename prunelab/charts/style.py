@@ -151,7 +151,7 @@ def render_bundle(spec: dict[str, Any], **_: Any) -> tuple[dict[str, Any], dict[
     title = spec.get("title", "")
     text = title.get("text", "") if isinstance(title, dict) else title
     if isinstance(text, dict):  # an expression
-        text = "norms of a layer"
+        text = "scores of a layer"
     said = ". ".join(filter(None, (text, spec.get("description")))).replace("?.", "?")
     bundle: dict[str, Any] = {
         "application/vnd.vegalite.v5+json": _fold_data({**spec, "$schema": LIVE_SCHEMA}),

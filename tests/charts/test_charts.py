@@ -197,7 +197,7 @@ def test_charts_show_without_a_network_and_the_same_each_time(graph):
     assert set(shown) == {"application/vnd.vegalite.v5+json", "image/png", "text/plain"}
     assert shown["text/plain"] == f"<chart: {told['image/png']['alt']}>"
     title, _, said = told["image/png"]["alt"].partition(". ")
-    assert title == "Sorted filter norms, one line for each conv"
+    assert title == "Sorted filter scores, one line for each conv"
     assert said == spec["description"]
     assert (shown, told) == render_bundle(spec)
 
