@@ -19,6 +19,7 @@ from prunelab.charts.style import (
     GREY,
     PERCENT,
     RAMP,
+    TINY,
     Chart,
     Picture,
     percent_tip,
@@ -156,7 +157,7 @@ def layer_norms(shown: dict[str, Any], most: int) -> Chart:
     colours = alt.Scale(domain=fates, range=[COLOURS[fate] for fate in fates])
     shapes = alt.Scale(domain=fates, range=FORMS[: len(fates)])
     from_zero = alt.Scale(zero=True)
-    whole = alt.Axis(tickMinStep=1)
+    whole, tiny = alt.Axis(tickMinStep=1), alt.Axis(format="~g", labelExpr=TINY)
     points = (
         alt.Chart(alt.sequence(0, most, as_="i"))
         .transform_filter("datum.i < length(shown.scores)")
@@ -169,10 +170,10 @@ def layer_norms(shown: dict[str, Any], most: int) -> Chart:
         .mark_point(filled=True, size=36, opacity=1)
         .encode(
             x=alt.X("place:Q", title="filters, largest first", axis=whole, scale=from_zero),
-            y=alt.Y("score:Q", title="score", scale=from_zero),
+            y=alt.Y("score:Q", title="score", axis=tiny, scale=from_zero),
             color=alt.Color("fate:N", scale=colours, title=None, legend=alt.Legend(orient="top")),
             shape=alt.Shape("fate:N", scale=shapes, title=None),
-            tooltip=["filter:Q", "fate:N", alt.Tooltip("score:Q", format=".3f")],
+            tooltip=["filter:Q", "fate:N", alt.Tooltip("score:Q", format=".4~g")],
         )
     )
     cut = (
@@ -213,7 +214,7 @@ def describe_norms(ranked: pd.DataFrame, layer: str) -> dict[str, Any]:
     what = "cannot go" if "fixed" in fates else f"{gone} of {len(fates)} go"
     return {
         "title": f"{own['paper_name'].iloc[0]} ({layer}): {what}",
-        "scores": [round(float(score), 5) for score in own["score"]],
+        "scores": [float(f"{score:.5g}") for score in own["score"]],
         "filters": own["filter"].tolist(),
         "fates": fates,
         "cut": kept + 0.5 if sorted_apart else None,

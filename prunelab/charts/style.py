@@ -40,6 +40,8 @@ FEW = 6
 # of fractions
 PERCENT = alt.Axis(format="%")
 WHOLE = alt.Scale(domain=[0, 1])
+# of numbers that may be tiny; a format writes 0.000001 as 0.0000010
+TINY = "abs(datum.value) < 0.001 && datum.value ? format(datum.value, '.1~e') : datum.label"
 ERRORS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]  # that an axis names
 # JupyterLab bundles Vega-Lite 5, under this name
 LIVE_SCHEMA = "https://vega.github.io/schema/vega-lite/v5.6.1.json"

@@ -1,11 +1,13 @@
 """Charts of scores: no line leaves its axes, nothing is rounded away, and words fit every score."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from test_odd_names import walk
+import vl_convert
+from test_odd_names import LIVE, walk
 
 from prunelab import charts
 
@@ -61,3 +63,33 @@ def test_no_score_is_called_a_norm():
     drawn = [charts.norm_lines(ranked), charts.filter_norms(ranked), charts.layer_norms(shown, 2)]
     for chart in drawn:
         assert not re.search(r"\bnorms?\b", str(chart.to_dict()))
+
+
+def list_ticks(chart: Any) -> set[str]:
+    """The numbers on its axes."""
+    drawn = vl_convert.vegalite_to_scenegraph(chart.to_dict(), vl_version=LIVE)
+    labels = (part for part in walk(drawn) if part.get("role") == "axis-label")
+    return {item["text"] for label in labels for item in label["items"]}
+
+
+def test_small_scores_are_not_rounded_away():
+    ranked = rank([3.2e-7, 2.5e-8, 1e-9])
+    shown = charts.describe_norms(ranked, "conv_1")
+    assert shown["scores"] == [3.2e-7, 2.5e-8, 1e-9]
+    assert charts.describe_norms(rank([123.456789, 2]), "conv_1")["scores"] == [123.46, 2]
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e-9])
+def test_ticks_of_small_scores_can_be_read(size):
+    ranked = rank([2 * size, size, -size])
+    shown = charts.describe_norms(ranked, "conv_1")
+    beside = charts.compare_scores(ranked, ranked, "conv_1", names=("one", "other"))
+    for chart in (charts.layer_norms(shown, 3), beside):
+        ticks = list_ticks(chart)
+        assert any("e" in tick for tick in ticks)
+        assert max(map(len, ticks)) <= len("−1.5e-10")
+
+
+def test_ticks_of_other_scores_are_plain():
+    shown = charts.describe_norms(rank([20, 15, 2]), "conv_1")
+    assert {"0", "5", "20"} <= list_ticks(charts.layer_norms(shown, 3))
