@@ -32,7 +32,7 @@ KIND_COLOURS = {
     "scratch-B": PINK,
 }
 OTHER_COLOURS = [BLUE, ORANGE, GREEN, PINK, BLACK, GREY, PURPLE]
-RAMP = ["#000000", "#4a0f8f", "#c03a2b"]  # front to back
+RAMP = ["#1a52e0", "#1a1060", "#5a1010", "#cf3c14"]  # front to back, far from CHOSEN
 # what tells lines and points apart beside their colour, where there are few
 FORMS = ["circle", "cross", "square", "triangle-down", "triangle-up", "diamond"]
 DASHES = [[1, 0], [8, 3], [2, 2], [10, 3, 2, 3], [5, 2], [12, 2]]
