@@ -14,6 +14,7 @@ from prunelab.charts.style import (
     KIND_COLOURS,
     PERCENT,
     Chart,
+    lay_panels,
     name_start,
     percent_tip,
     scale_errors,
@@ -208,7 +209,8 @@ def latency(measured: pd.DataFrame) -> alt.FacetChart:
     facet = alt.Facet("images:N", sort=list(dict.fromkeys(order)), title=None)
     chart = alt.layer(line, points).properties(width=300, height=240)
     said = described.latency(measured)
-    return chart.facet(facet=facet, columns=2).properties(title=title, description=said)
+    panels = lay_panels(chart, facet, order.nunique(), columns=2)
+    return panels.properties(title=title, description=said)
 
 
 def _name_panel(batch: int, format: str, runtime: str) -> str:

@@ -12,6 +12,7 @@ from prunelab.charts.style import (
     PERCENT,
     WHOLE,
     Chart,
+    lay_panels,
     percent_tip,
     scale_errors,
     tell_apart,
@@ -73,11 +74,9 @@ def sensitivity(measured: pd.DataFrame) -> Chart | alt.FacetChart:
     said = described.sensitivity(measured)
     if not panels:
         return chart.properties(width=420, height=240, title=head, description=said)
-    return (
-        chart.properties(width=220, height=160)
-        .facet(facet=alt.Facet("stage:N", title=None), columns=3)
-        .properties(title=head, description=said)
-    )
+    stages = alt.Facet("stage:N", title=None)
+    drawn = lay_panels(chart.properties(width=220, height=160), stages, layers["stage"].nunique())
+    return drawn.properties(title=head, description=said)
 
 
 def _tell_lines(field: str, names: Sequence[Any], **how: Any) -> tuple[alt.Color, dict[str, Any]]:
@@ -327,14 +326,10 @@ def compare_sensitivity(
         marks.insert(0, base.mark_area(opacity=0.12).encode(y=low, y2="accuracy_high:Q"))
         subtitle += f"; {BANDS}"
     panels = alt.Facet("layer:N", title=None, sort=list(dict.fromkeys(frame["layer"])))
-    return (
-        alt.layer(*marks)
-        .properties(width=210, height=180)
-        .facet(facet=panels, columns=3)
-        .properties(
-            title=alt.Title(title, subtitle=subtitle),
-            description=described.compare_sensitivity(measured),
-        )
+    chart = alt.layer(*marks).properties(width=210, height=180)
+    return lay_panels(chart, panels, frame["layer"].nunique()).properties(
+        title=alt.Title(title, subtitle=subtitle),
+        description=described.compare_sensitivity(measured),
     )
 
 
@@ -360,7 +355,7 @@ def learning_curves(history: pd.DataFrame) -> alt.FacetChart:
     last = int(history["epoch"].max())
     ticks = list(range(1, last + 1, -(-last // 8)))
     colour, dashes = _tell_lines("split:N", splits, title=None, legend=alt.Legend(orient="top"))
-    return (
+    curves = (
         alt.Chart(long)
         .mark_line(point=alt.OverlayMarkDef(size=20))
         .encode(
@@ -371,11 +366,11 @@ def learning_curves(history: pd.DataFrame) -> alt.FacetChart:
             tooltip=["kind:N", "epoch:Q", "split:N", percent_tip("error"), percent_tip("accuracy")],
         )
         .properties(width=260, height=190)
-        .facet(facet=alt.Facet("kind:N", sort=list(KIND_COLOURS), title=None), columns=3)
-        .properties(
-            title=alt.Title("Learning curves", subtitle="lower is better"),
-            description=described.learning_curves(history),
-        )
+    )
+    panels = alt.Facet("kind:N", sort=list(KIND_COLOURS), title=None)
+    return lay_panels(curves, panels, long["kind"].nunique()).properties(
+        title=alt.Title("Learning curves", subtitle="lower is better"),
+        description=described.learning_curves(history),
     )
 
 
@@ -412,9 +407,6 @@ def strategies(frame: pd.DataFrame) -> alt.FacetChart:
     )
     title = alt.Title("Independent and greedy scoring", subtitle=BANDS)
     panels = alt.Facet("network:N", title=None, sort=list(dict.fromkeys(frame["network"])))
-    return (
-        alt.layer(band, line)
-        .properties(width=320, height=210)
-        .facet(facet=panels, columns=2)
-        .properties(title=title, description=said)
-    )
+    chart = alt.layer(band, line).properties(width=320, height=210)
+    drawn = lay_panels(chart, panels, frame["network"].nunique(), columns=2)
+    return drawn.properties(title=title, description=said)

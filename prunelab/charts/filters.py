@@ -22,6 +22,7 @@ from prunelab.charts.style import (
     TINY,
     Chart,
     Picture,
+    lay_panels,
     percent_tip,
     picture,
     tell_apart,
@@ -69,12 +70,10 @@ def filter_norms(ranked: pd.DataFrame, *, columns: int = 3) -> alt.FacetChart:
     title = alt.Title(
         "Sorted filter scores, one line for each conv", subtitle="the smallest go first"
     )
-    return (
-        alt.layer(lines, points)
-        .properties(width=260, height=190)
-        .facet(facet=alt.Facet("stage:N", title=None), columns=columns)
-        .properties(title=title, description=described.filter_norms(ranked))
-    )
+    chart = alt.layer(lines, points).properties(width=260, height=190)
+    stages = alt.Facet("stage:N", title=None)
+    panels = lay_panels(chart, stages, frame["stage"].nunique(), columns)
+    return panels.properties(title=title, description=described.filter_norms(ranked))
 
 
 def norm_lines(ranked: pd.DataFrame, layer: str = "") -> Chart:

@@ -64,7 +64,7 @@ def theme() -> alt.theme.ThemeConfig:
     config: Any = {
         "background": "white",
         "view": {"continuousWidth": 300, "continuousHeight": 200, "stroke": "#dddddd"},
-        "axis": {**words, "gridColor": "#eeeeee"},
+        "axis": {**words, "gridColor": "#eeeeee", "labelFlush": False},
         "header": {"labelFontSize": 12, "titleFontSize": 12},
         "legend": words,
         "title": {"fontSize": 14, "anchor": "start", **subtitle},
@@ -119,6 +119,17 @@ def scale_errors(errors: pd.Series, words: str) -> dict[str, Any]:
 def name_start(words: str, low: float) -> str:
     """The title of an axis of fractions, which says so where it does not start at nothing."""
     return f"{words} (axis from {round(100 * low):d} %)" if low > 0 else words
+
+
+def lay_panels(chart: Any, facet: alt.Facet, count: int, columns: int = 0) -> alt.FacetChart:
+    """So many panels, in rows of three or, of four, of two.
+
+    Where the last row is not full, each has its own axis below: else those of the others would hang
+    below the empty places.
+    """
+    columns = columns or (2 if count == 4 else 3)
+    panels = chart.facet(facet=facet, columns=columns, spacing={"column": 34, "row": 20})
+    return panels.resolve_axis(x="independent") if count > columns and count % columns else panels
 
 
 def percent_tip(name: str, title: Any = alt.Undefined) -> alt.Tooltip:

@@ -1,0 +1,53 @@
+"""Panels side by side: each has an axis below it, and no two labels meet."""
+
+import pandas as pd
+import pytest
+import vl_convert
+from test_charts import LAYERS
+from test_odd_names import LIVE, walk
+
+from prunelab import charts
+
+
+def measure(layers: int) -> pd.DataFrame:
+    """So many layers, each in a stage of its own, and one more in the first."""
+    one = LAYERS[LAYERS["layer"] == "layer1.0.conv1"]
+    names = [*range(layers), 0.5]
+    return pd.concat(
+        [one.assign(layer=f"l{i}", paper_name=f"conv_{i}", stage=f"stage{int(i)}") for i in names]
+    )
+
+
+def train(kinds: int) -> pd.DataFrame:
+    history = pd.DataFrame({"epoch": [1, 2], "test_accuracy": [0.4, 0.6]})
+    return pd.concat([history.assign(kind=f"kind {i}") for i in range(kinds)])
+
+
+DRAWN = {
+    "sensitivity": lambda count: charts.sensitivity(measure(count)),
+    "ways": lambda count: charts.compare_sensitivity({"one": measure(count).iloc[:-2]}),
+    "learning": lambda count: charts.learning_curves(train(count)),
+}
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 6, 13])
+@pytest.mark.parametrize("name", DRAWN)
+def test_no_axis_hangs_below_an_empty_place(name, count):
+    spec = DRAWN[name](count).to_dict()
+    columns = spec["columns"]
+    full = count <= columns or count % columns == 0
+    assert full == (spec.get("resolve", {}).get("axis", {}).get("x") != "independent")
+    drawn = walk(vl_convert.vegalite_to_scenegraph(spec, vl_version=LIVE))
+    shown = [part["text"] for part in drawn if part.get("text") in ("filters removed", "epoch")]
+    assert len(shown) == (min(count, columns) if full else count)
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_labels_are_below_their_ticks(name):
+    """Those at the ends, too: moved inside they would meet the next ones."""
+    spec = DRAWN[name](3).to_dict()
+    assert spec["config"]["axis"]["labelFlush"] is False
+    drawn = walk(vl_convert.vegalite_to_scenegraph(spec, vl_version=LIVE))
+    labels = [item for part in drawn if part.get("role") == "axis-label" for item in part["items"]]
+    assert labels
+    assert "left" not in {label.get("align") for label in labels}
