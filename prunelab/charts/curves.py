@@ -22,6 +22,9 @@ from prunelab.findings import describe_strategies, described, name_retrained
 
 SPLITS = {"train_accuracy": "train", "val_accuracy": "validation", "test_accuracy": "test"}
 ALONE = "pruned alone"
+# what `sensitivity` draws and tells
+CURVE = ["layer", "paper_name", "stage", "position", "ratio", "share", "removed", "filters"]
+CURVE += ["correct", "total", "accuracy", "accuracy_low", "accuracy_high"]
 BANDS = "bands hold the accuracy 95 times in 100"
 
 
@@ -46,11 +49,14 @@ def sensitivity(measured: pd.DataFrame) -> Chart | alt.FacetChart:
     places = layers.groupby("stage").cumcount() + 1  # first, second, … layer of its stage
     frame["position"] = frame["layer"].map(places)
     panels = 1 < layers["stage"].nunique() < len(layers)
+    if panels:  # the legend's numbers are those of the layers that the panel's head lists
+        heads = layers.groupby("stage")["paper_name"].agg(_list_few)
+        frame["stage"] = frame["stage"] + ": " + frame["stage"].map(heads)
 
     field, title = ("position:O", "layer of the stage") if panels else ("paper_name:N", ALONE)
     lines_of = sorted(set(places)) if panels else list(dict.fromkeys(frame["paper_name"]))
     colour, dashes = _tell_lines(field, lines_of, title=title, legend=alt.Legend(symbolOpacity=1))
-    base = alt.Chart(frame).encode(
+    base = alt.Chart(frame[CURVE]).encode(
         x=alt.X("share:Q", title="filters removed", axis=PERCENT),
         color=colour,
         detail="layer:N",
@@ -74,9 +80,16 @@ def sensitivity(measured: pd.DataFrame) -> Chart | alt.FacetChart:
     said = described.sensitivity(measured)
     if not panels:
         return chart.properties(width=420, height=240, title=head, description=said)
-    stages = alt.Facet("stage:N", title=None)
+    stages = alt.Facet("stage:N", title=None, sort=list(dict.fromkeys(frame["stage"])))
     drawn = lay_panels(chart.properties(width=220, height=160), stages, layers["stage"].nunique())
     return drawn.properties(title=head, description=said)
+
+
+def _list_few(names: pd.Series) -> str:
+    """``conv_38, conv_40 … conv_54``; three or fewer in full."""
+    if len(names) < 4:
+        return ", ".join(names)
+    return f"{names.iloc[0]}, {names.iloc[1]} … {names.iloc[-1]}"
 
 
 def _tell_lines(field: str, names: Sequence[Any], **how: Any) -> tuple[alt.Color, dict[str, Any]]:

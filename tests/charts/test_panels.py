@@ -51,3 +51,19 @@ def test_labels_are_below_their_ticks(name):
     labels = [item for part in drawn if part.get("role") == "axis-label" for item in part["items"]]
     assert labels
     assert "left" not in {label.get("align") for label in labels}
+
+
+def test_a_panel_names_the_layers_that_the_legend_numbers():
+    first = measure(3).assign(stage="stage1")
+    both = [first, first.assign(layer=first["layer"] + "b", stage="stage2").iloc[2:6]]
+    spec = charts.sensitivity(pd.concat(both)).to_dict()
+    rows = pd.DataFrame(next(iter(spec["datasets"].values())))
+    assert spec["facet"]["sort"] == ["stage1: conv_0, conv_1 … conv_0.5", "stage2: conv_1, conv_2"]
+    assert sorted(set(rows["stage"])) == spec["facet"]["sort"]
+
+
+def test_curves_hold_no_column_that_is_not_drawn():
+    """Of a stored measurement, which says with what it was made."""
+    stored = LAYERS.assign(weights="0123456789abcdef", torch="2.9", device="cpu", network="a")
+    text = str(charts.sensitivity(stored).to_dict())
+    assert "0123456789abcdef" not in text
