@@ -1,5 +1,6 @@
 """Charts of accuracy: against filters removed, and epoch by epoch."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -76,12 +77,17 @@ def sensitivity(measured: pd.DataFrame) -> Chart | alt.FacetChart:
     )
     points = base.mark_point(filled=True, size=40, opacity=1).encode(y=y, tooltip=[*shown, *tips])
     chart = alt.layer(band, lines, points.add_params(picked))
-    head = alt.Title("Sensitivity: each layer pruned alone", subtitle=_describe_measured(measured))
+    height = 160 if panels else 240
+    bands = _describe_bands(frame, height, point=40)
+    head = alt.Title("Sensitivity: each layer pruned alone")
+    head.subtitle = _describe_measured(measured, bands)
     said = described.sensitivity(measured)
     if not panels:
-        return chart.properties(width=420, height=240, title=head, description=said)
+        return chart.properties(width=420, height=height, title=head, description=said)
     stages = alt.Facet("stage:N", title=None, sort=list(dict.fromkeys(frame["stage"])))
-    drawn = lay_panels(chart.properties(width=220, height=160), stages, layers["stage"].nunique())
+    drawn = lay_panels(
+        chart.properties(width=220, height=height), stages, layers["stage"].nunique()
+    )
     return drawn.properties(title=head, description=said)
 
 
@@ -100,6 +106,13 @@ def _tell_lines(field: str, names: Sequence[Any], **how: Any) -> tuple[alt.Color
         how["legend"].symbolType, how["legend"].symbolSize = "stroke", 500
         dashes["strokeDash"] = alt.StrokeDash(field, sort=names, scale=scales["strokeDash"], **how)
     return alt.Color(field, sort=names, scale=scales["color"], **how), dashes
+
+
+def _describe_bands(frame: pd.DataFrame, height: int, point: int) -> str:
+    """What bands are in a panel so high; unless all are hidden by points of this size."""
+    widest = (frame["accuracy_high"] - frame["accuracy_low"]).max() * height
+    hidden = widest < 2 * math.sqrt(point / math.pi)
+    return "95 % bands, narrower than the points here" if hidden else BANDS
 
 
 def _describe_measured(measured: pd.DataFrame, marks: str = BANDS) -> list[str]:
@@ -337,7 +350,7 @@ def compare_sensitivity(
     if len(measured) <= 3:
         low = alt.Y("accuracy_low:Q", scale=WHOLE)
         marks.insert(0, base.mark_area(opacity=0.12).encode(y=low, y2="accuracy_high:Q"))
-        subtitle += f"; {BANDS}"
+        subtitle += f"; {_describe_bands(frame, height=180, point=25)}"
     panels = alt.Facet("layer:N", title=None, sort=list(dict.fromkeys(frame["layer"])))
     chart = alt.layer(*marks).properties(width=210, height=180)
     return lay_panels(chart, panels, frame["layer"].nunique()).properties(

@@ -67,3 +67,12 @@ def test_curves_hold_no_column_that_is_not_drawn():
     stored = LAYERS.assign(weights="0123456789abcdef", torch="2.9", device="cpu", network="a")
     text = str(charts.sensitivity(stored).to_dict())
     assert "0123456789abcdef" not in text
+
+
+@pytest.mark.parametrize("half", [0.005, 0.05])
+def test_bands_that_points_hide_are_not_announced_as_seen(half):
+    near = measure(3)
+    near = near.assign(accuracy_low=near["accuracy"] - half, accuracy_high=near["accuracy"] + half)
+    for chart in (charts.sensitivity(near), charts.compare_sensitivity({"one": near})):
+        hidden = "narrower than the points" in str(chart.to_dict()["title"])
+        assert hidden == (half < 0.01)
