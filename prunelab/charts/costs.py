@@ -22,6 +22,11 @@ from prunelab.charts.style import (
 )
 from prunelab.findings import described
 
+# a name and, below it, what follows its first comma
+COMMA = "indexof(datum.label, ', ')"
+TWO_LINES = (
+    f"{COMMA} < 0 ? datum.label : [slice(datum.label, 0, {COMMA}), slice(datum.label, {COMMA} + 2)]"
+)
 MEASURES = {"flops": "multiply-adds", "params": "parameters", "memory": "bytes of maps"}
 
 
@@ -294,7 +299,9 @@ def changes(listed: pd.DataFrame) -> alt.FacetChart:
     color = alt.Color("kind:N", scale=colours, legend=None)
     numbers = [alt.Tooltip(f"{name}:Q", format="+.2f") for name in ("change", "low", "high")]
     base = alt.Chart(frame).encode(y=y)
-    dashed = alt.Chart(frame).mark_rule(color=GREY, strokeDash=[4, 3])
+    # once in each panel: many dashed lines on one another are black
+    once = alt.Chart(frame).transform_aggregate(rows="count()", groupby=["network"])
+    dashed = once.mark_rule(color=GREY, strokeDash=[4, 3])
     zero = dashed.encode(x=alt.XDatum(0, type="quantitative"))
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q", color=color)
     marks = alt.Scale(domain=["ours", "seed", "paper"], range=["circle", "M0,-1.2V1.2", "diamond"])
@@ -315,9 +322,11 @@ def changes(listed: pd.DataFrame) -> alt.FacetChart:
         ],
     )
     names = list(dict.fromkeys(frame["network"]))
-    header = alt.Header(labelAnchor="start", labelOrient="top")
-    facet = alt.Facet("network:N", sort=names, title=None, header=header)
-    chart = alt.layer(zero, bars, points).properties(width=520, height=alt.Step(20))
+    # the first line above the middle, the second below
+    lines: dict[str, Any] = {"labelBaseline": "bottom", "labelAlign": "left", "labelAngle": 0}
+    header = alt.Header(labelOrient="left", labelExpr=TWO_LINES, **lines)
+    row = alt.Row("network:N", sort=names, title=None, header=header)
+    chart = alt.layer(zero, bars, points).properties(width=420, height=alt.Step(20))
     said = described.changes(listed)
-    panels = chart.facet(facet, columns=1, spacing=8).resolve_scale(y="independent")
+    panels = chart.facet(row=row, spacing=8).resolve_scale(y="independent")
     return panels.properties(title=title, description=said)

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 import vl_convert
-from test_charts import LAYERS
+from test_charts import CHANGES, LAYERS
 from test_odd_names import LIVE, walk
 
 from prunelab import charts
@@ -76,3 +76,25 @@ def test_bands_that_points_hide_are_not_announced_as_seen(half):
     for chart in (charts.sensitivity(near), charts.compare_sensitivity({"one": near})):
         hidden = "narrower than the points" in str(chart.to_dict()["title"])
         assert hidden == (half < 0.01)
+
+
+def draw_changes(networks: int) -> list[dict]:
+    """All parts of a drawn chart, of three kinds for each network."""
+    kinds = pd.concat([CHANGES.assign(kind=kind) for kind in ("retrained", "pruned", "scratch-E")])
+    listed = [kinds.assign(network=f"resnet-{i}, −30.0 %, digits") for i in range(networks)]
+    spec = charts.changes(pd.concat(listed)).to_dict()
+    return [*walk(vl_convert.vegalite_to_scenegraph(spec, vl_version=LIVE))]
+
+
+def test_no_change_is_one_dashed_line_in_each_panel():
+    dashed = [part for part in draw_changes(4) if part.get("strokeDash") == [4, 3]]
+    assert len(dashed) == 4
+
+
+def test_changes_of_twelve_networks_fit_a_screen():
+    drawn = draw_changes(12)
+    heights = [part["height"] for part in drawn if part.get("height")]
+    assert max(heights) < 12 * (3 * 20 + 20)
+    assert [f"resnet-{i}" for i in range(12)] == [
+        part["text"][0] for part in drawn if part.get("text", "")[1:] == ["−30.0 %, digits"]
+    ]
