@@ -32,6 +32,12 @@ from prunelab.findings import describe_correlation, described
 FATES = {"kept": "kept", "removed": "removed", "fixed": "must stay"}
 POINTS = 24  # of a line in `norm_lines`, about; more would not be seen
 HALF = 0.5  # of the largest score: an axis whose lines all stay above it does not start at 0
+PANEL = 240, 170  # pixels of a panel of `steepness`
+# from a point to its number, in pixels, best first: close by, then farther away
+SIDES = [(1, -1), (1, 0), (0, -1), (1, 1), (0, 1), (-1, -1), (-1, 0), (-1, 1)]
+BESIDE = [(right * x, below * y) for x, y in ((10, 9), (17, 15)) for right, below in SIDES]
+TO_POINT, TO_NUMBER = (10, 9), (13, 11)  # at which a number meets neither
+PASSES = 3  # in which all numbers are placed
 COLUMNS, GAP = 24, 6  # filters in a row of `filter_images`, pixels between two
 
 
@@ -291,26 +297,65 @@ def steepness(points: pd.DataFrame) -> alt.FacetChart:
         marks["shape"] = alt.Shape("stage:N", scale=scales["shape"], title="stage")
     ratios = sorted(set(frame["ratio"]))
     at = " or ".join(f"{100 * ratio:.0f} %" for ratio in ratios)
+    x, y = _frame_points(frame["steepness"]), _frame_points(frame["lost"])
+    frame = _place_numbers(frame, x, y)
     base = alt.Chart(frame).encode(
         x=alt.X(
             "steepness:Q",
             title="steepness: 1 − mean norm / largest",
-            scale=alt.Scale(zero=False, padding=12),
+            axis=alt.Axis(tickCount=5),
+            scale=alt.Scale(domain=x, nice=False),
         ),
-        y=alt.Y("lost:Q", title="accuracy lost", axis=PERCENT, scale=alt.Scale(padding=8)),
+        y=alt.Y(
+            "lost:Q", title="accuracy lost", axis=PERCENT, scale=alt.Scale(domain=y, nice=False)
+        ),
     )
     tips = ["network:N", "paper_name:N", alt.Tooltip("steepness:Q"), percent_tip("lost")]
     dots = base.mark_point(filled=True, size=60, opacity=1).encode(**marks, tooltip=tips)
-    names = base.mark_text(align="left", dx=6, dy=-5, fontSize=10).encode(text="number:N")
+    beside: dict[str, Any] = {"dx": alt.ExprRef("datum.dx"), "dy": alt.ExprRef("datum.dy")}
+    names = base.mark_text(fontSize=10, **beside).encode(text="number:N")
     title = alt.Title(
         "Do flat norms mean sensitive?",
-        subtitle=f"each layer pruned alone at {at}; numbers are those of the convs",
+        subtitle=f"each layer pruned alone at {at}; numbers: convs, where they fit",
     )
     panels = alt.Facet("network:N", title=None, sort=list(dict.fromkeys(frame["network"])))
-    return (
-        alt.layer(dots, names)
-        .properties(width=220, height=150)
-        .facet(facet=panels, columns=2)
-        .resolve_scale(x="independent", y="independent")
-        .properties(title=title, description=describe_correlation(points).replace("**", ""))
-    )
+    chart = alt.layer(dots, names).properties(width=PANEL[0], height=PANEL[1])
+    said = describe_correlation(points).replace("**", "")
+    count = frame["network"].nunique()
+    return lay_panels(chart, panels, count, columns=2).properties(title=title, description=said)
+
+
+def _frame_points(values: pd.Series) -> list[float]:
+    """From a tenth below the least to a tenth above the largest, of what is between."""
+    low, high = float(values.min()), float(values.max())
+    room = (high - low) / 10 or 0.1
+    return [round(low - room, 4), round(high + room, 4)]
+
+
+def _place_numbers(frame: pd.DataFrame, x: list[float], y: list[float]) -> pd.DataFrame:
+    """Columns dx, dy: pixels from each point to its number, which is empty where there is no room.
+
+    A number is inside, where it meets no point and no other; each is placed again when all are.
+    """
+    across = (frame["steepness"] - x[0]) / (x[1] - x[0]) * PANEL[0]
+    down = (y[1] - frame["lost"]) / (y[1] - y[0]) * PANEL[1]
+    at = np.stack([across, down], axis=1)
+    places = at[:, None] + BESIDE  # (points, offsets, 2)
+    leaves = np.less(np.minimum(places, np.array(PANEL) - places), TO_POINT).any(axis=2)
+    numbers, chosen = np.full(at.shape, np.inf), np.zeros(len(at), dtype=int)
+    alone = np.zeros(len(at), dtype=bool)
+    for i in [*range(len(at))] * PASSES:
+        near = frame["network"].eq(frame["network"].iloc[i]).to_numpy()
+        numbers[i] = np.inf
+        meets = _count_meetings(places[i], numbers[near], TO_NUMBER) + leaves[i]
+        meets = meets + _count_meetings(places[i], at[near], TO_POINT)
+        chosen[i] = meets.argmin()
+        alone[i] = meets[chosen[i]] == 0
+        numbers[i] = places[i, chosen[i]] if alone[i] else np.inf
+    dx, dy = np.array(BESIDE)[chosen].T
+    return frame.assign(dx=dx, dy=dy, number=frame["number"].where(alone, ""))
+
+
+def _count_meetings(places: np.ndarray, others: np.ndarray, room: tuple[int, int]) -> np.ndarray:
+    """How many of the others are nearer to each place than there is room for, both ways."""
+    return np.less(np.abs(places[:, None] - others) + 1e-6, room).all(axis=2).sum(axis=1)
