@@ -341,7 +341,8 @@ def _place_numbers(frame: pd.DataFrame, x: list[float], y: list[float]) -> pd.Da
     down = (y[1] - frame["lost"]) / (y[1] - y[0]) * PANEL[1]
     at = np.stack([across, down], axis=1)
     places = at[:, None] + BESIDE  # (points, offsets, 2)
-    leaves = np.less(np.minimum(places, np.array(PANEL) - places), TO_POINT).any(axis=2)
+    inside = np.minimum(places, np.array(PANEL) - places)
+    leaves: Any = np.less(inside, TO_POINT).any(axis=2)
     numbers, chosen = np.full(at.shape, np.inf), np.zeros(len(at), dtype=int)
     alone = np.zeros(len(at), dtype=bool)
     for i in [*range(len(at))] * PASSES:
@@ -350,7 +351,7 @@ def _place_numbers(frame: pd.DataFrame, x: list[float], y: list[float]) -> pd.Da
         meets = _count_meetings(places[i], numbers[near], TO_NUMBER) + leaves[i]
         meets = meets + _count_meetings(places[i], at[near], TO_POINT)
         chosen[i] = meets.argmin()
-        alone[i] = meets[chosen[i]] == 0
+        alone[i] = not meets[chosen[i]]
         numbers[i] = places[i, chosen[i]] if alone[i] else np.inf
     dx, dy = np.array(BESIDE)[chosen].T
     return frame.assign(dx=dx, dy=dy, number=frame["number"].where(alone, ""))
