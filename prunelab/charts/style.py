@@ -109,9 +109,10 @@ def scale_errors(errors: pd.Series, words: str) -> dict[str, Any]:
     even = max((tick for tick in ERRORS if tick <= other), default=ERRORS[0])
     ticks = [tick for tick in [low, *ERRORS] if low <= tick <= high and tick >= even * bool(tick)]
     kind = {"type": "log"} if low else {"type": "symlog", "constant": even}
+    start = "" if low else f" above {100 * even:g} %"
     return {
-        "title": f"{words} (log scale)",
-        "scale": alt.Scale(domain=[low, high], nice=False, **kind),
+        "title": f"{words} (log scale{start})",
+        "scale": alt.Scale(domain=[low, high], nice=False, padding=6, **kind),
         "axis": alt.Axis(values=ticks, format=".1~%"),
     }
 

@@ -170,3 +170,11 @@ def test_errors_are_spread():
     assert isinstance(near["axis"], alt.Axis)
     assert style.name_start("accuracy", 0.65) == "accuracy (axis from 65 %)"
     assert style.name_start("accuracy", 0) == "accuracy"
+
+
+def test_an_axis_of_errors_is_named_as_it_is():
+    """None has no logarithm: near it the axis is even, and marks there keep off the frame."""
+    assert style.scale_errors(pd.Series([0.02, 0.6]), "error")["title"] == "error (log scale)"
+    none = style.scale_errors(pd.Series([0.0, 0.004, 0.6]), "error")
+    assert none["title"] == "error (log scale above 0.2 %)"
+    assert none["scale"].to_dict()["padding"] > 4
