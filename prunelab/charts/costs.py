@@ -47,10 +47,13 @@ def layer_cost(cost: pd.DataFrame) -> alt.VConcatChart:
     names = [name for name in MEASURES if name in cost]
     width = max(420, min(640, 16 * len(cost)))
     height = 200 if len(names) == 1 else 120
-    panels = []
+    panels: list[Any] = []
+    # a name for each bar, as large as its width lets it be; those of too many are thinned out
+    size = alt.ExprRef(f"clamp(width / {len(cost)} - 1, 6, 11)")
+    names_axis: dict[str, Any] = {"labelAngle": -90, "labelOverlap": True, "labelFontSize": size}
     for name in names:
         last = name == names[-1]
-        axis = alt.Axis(labelAngle=-60, labelOverlap=True, labels=last, ticks=last)
+        axis = alt.Axis(labels=last, ticks=last, **names_axis)
         panel = _draw_cost(cost[["paper_name", "layer", name]], name, axis)
         panels.append(panel.properties(width=width, height=height))
     title = alt.Title(
