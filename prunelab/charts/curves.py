@@ -116,7 +116,8 @@ def _describe_bands(frame: pd.DataFrame, height: int, point: int) -> str:
 
 
 def _describe_measured(measured: pd.DataFrame, marks: str = BANDS) -> list[str]:
-    lines = [f"{int(measured['total'].max()):,} images; {marks}"]
+    images = f"{int(measured['total'].max()):,} images"
+    lines = [f"{images}; {marks}" if marks else images]
     refused = list(measured.attrs.get("refused", {}))
     if refused:
         more = f" and {len(refused) - 4} more" if len(refused) > 4 else ""
@@ -242,7 +243,9 @@ def place_handles(
     return at
 
 
-def sensitivity_map(measured: pd.DataFrame) -> Chart:
+def sensitivity_map(
+    measured: pd.DataFrame, at: Mapping[str, Sequence[float]] | None = None
+) -> Chart:
     """How much each layer can lose, all layers side by side, front to back.
 
     Live: the field that is clicked, its layer and ratio, is in the selection `picked`; the
@@ -250,6 +253,8 @@ def sensitivity_map(measured: pd.DataFrame) -> Chart:
 
     Args:
         measured: of `measure_sensitivity`.
+        at: {layer: (ratio, accuracy)}, of `place_handles`: where dots are at first; None: no word
+            of them.
 
     Returns:
         A column for each layer, by name, and a field for each ratio, coloured by accuracy.
@@ -292,12 +297,12 @@ def sensitivity_map(measured: pd.DataFrame) -> Chart:
         .mark_point(size=30, filled=True, opacity=1, color="white", stroke="black", strokeWidth=1)
         .encode(x=x, y=y)
     )
-    dots = "dots: where each layer stands"
+    dots = "" if at is None else "dots: where each layer stands"
     title = alt.Title("Sensitivity, layer by layer", subtitle=_describe_measured(measured, dots))
     said = described.sensitivity(measured)
     chart = alt.layer(fields, here)
     chart = chart.properties(width=620, height=230, title=title, description=said)
-    return chart.add_params(alt.param(name="at", value={}))
+    return chart.add_params(alt.param(name="at", value=dict(at or {})))
 
 
 def compare_sensitivity(

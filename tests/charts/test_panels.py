@@ -98,3 +98,18 @@ def test_changes_of_twelve_networks_fit_a_screen():
     assert [f"resnet-{i}" for i in range(12)] == [
         part["text"][0] for part in drawn if part.get("text", "")[1:] == ["−30.0 %, digits"]
     ]
+
+
+def test_a_map_speaks_of_dots_that_are_there():
+    at = charts.place_handles(LAYERS, {"layer1.0.conv1": 0.5, "layer2.0.conv1": 0})
+    for places, dots in ((None, 0), ({}, 0), (at, 2)):
+        spec = charts.sensitivity_map(LAYERS, places).to_dict()
+        assert ("dots" in str(spec["title"])) == (places is not None)
+        drawn = walk(vl_convert.vegalite_to_scenegraph(spec, vl_version=LIVE))
+        white = [item for part in drawn for item in part.get("items", []) if is_dot(item)]
+        assert len(white) == dots
+        assert "at" in {param["name"] for param in spec["params"]}
+
+
+def is_dot(item: dict) -> bool:
+    return (item.get("fill"), item.get("stroke")) == ("white", "black")
