@@ -14,6 +14,7 @@ from prunelab.charts.style import (
     KIND_COLOURS,
     PERCENT,
     Chart,
+    lay_panels,
     name_start,
     percent_tip,
     scale_errors,
@@ -21,6 +22,11 @@ from prunelab.charts.style import (
 )
 from prunelab.findings import described
 
+# a name and, below it, what follows its first comma
+COMMA = "indexof(datum.label, ', ')"
+TWO_LINES = (
+    f"{COMMA} < 0 ? datum.label : [slice(datum.label, 0, {COMMA}), slice(datum.label, {COMMA} + 2)]"
+)
 MEASURES = {"flops": "multiply-adds", "params": "parameters", "memory": "bytes of maps"}
 
 
@@ -41,10 +47,13 @@ def layer_cost(cost: pd.DataFrame) -> alt.VConcatChart:
     names = [name for name in MEASURES if name in cost]
     width = max(420, min(640, 16 * len(cost)))
     height = 200 if len(names) == 1 else 120
-    panels = []
+    panels: list[Any] = []
+    # a name for each bar, as large as its width lets it be; those of too many are thinned out
+    size = alt.ExprRef(f"clamp(width / {len(cost)} - 1, 6, 11)")
+    names_axis: dict[str, Any] = {"labelAngle": -90, "labelOverlap": True, "labelFontSize": size}
     for name in names:
         last = name == names[-1]
-        axis = alt.Axis(labelAngle=-60, labelOverlap=True, labels=last, ticks=last)
+        axis = alt.Axis(labels=last, ticks=last, **names_axis)
         panel = _draw_cost(cost[["paper_name", "layer", name]], name, axis)
         panels.append(panel.properties(width=width, height=height))
     title = alt.Title(
@@ -208,7 +217,8 @@ def latency(measured: pd.DataFrame) -> alt.FacetChart:
     facet = alt.Facet("images:N", sort=list(dict.fromkeys(order)), title=None)
     chart = alt.layer(line, points).properties(width=300, height=240)
     said = described.latency(measured)
-    return chart.facet(facet=facet, columns=2).properties(title=title, description=said)
+    panels = lay_panels(chart, facet, order.nunique(), columns=2)
+    return panels.properties(title=title, description=said)
 
 
 def _name_panel(batch: int, format: str, runtime: str) -> str:
@@ -292,7 +302,9 @@ def changes(listed: pd.DataFrame) -> alt.FacetChart:
     color = alt.Color("kind:N", scale=colours, legend=None)
     numbers = [alt.Tooltip(f"{name}:Q", format="+.2f") for name in ("change", "low", "high")]
     base = alt.Chart(frame).encode(y=y)
-    dashed = alt.Chart(frame).mark_rule(color=GREY, strokeDash=[4, 3])
+    # once in each panel: many dashed lines on one another are black
+    once = alt.Chart(frame).transform_aggregate(rows="count()", groupby=["network"])
+    dashed = once.mark_rule(color=GREY, strokeDash=[4, 3])
     zero = dashed.encode(x=alt.XDatum(0, type="quantitative"))
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q", color=color)
     marks = alt.Scale(domain=["ours", "seed", "paper"], range=["circle", "M0,-1.2V1.2", "diamond"])
@@ -313,9 +325,11 @@ def changes(listed: pd.DataFrame) -> alt.FacetChart:
         ],
     )
     names = list(dict.fromkeys(frame["network"]))
-    header = alt.Header(labelAnchor="start", labelOrient="top")
-    facet = alt.Facet("network:N", sort=names, title=None, header=header)
-    chart = alt.layer(zero, bars, points).properties(width=520, height=alt.Step(20))
+    # the first line above the middle, the second below
+    lines: dict[str, Any] = {"labelBaseline": "bottom", "labelAlign": "left", "labelAngle": 0}
+    header = alt.Header(labelOrient="left", labelExpr=TWO_LINES, **lines)
+    row = alt.Row("network:N", sort=names, title=None, header=header)
+    chart = alt.layer(zero, bars, points).properties(width=420, height=alt.Step(20))
     said = described.changes(listed)
-    panels = chart.facet(facet, columns=1, spacing=8).resolve_scale(y="independent")
+    panels = chart.facet(row=row, spacing=8).resolve_scale(y="independent")
     return panels.properties(title=title, description=said)

@@ -1,5 +1,6 @@
 """Charts of accuracy: against filters removed, and epoch by epoch."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from prunelab.charts.style import (
     PERCENT,
     WHOLE,
     Chart,
+    lay_panels,
     percent_tip,
     scale_errors,
     tell_apart,
@@ -21,6 +23,9 @@ from prunelab.findings import describe_strategies, described, name_retrained
 
 SPLITS = {"train_accuracy": "train", "val_accuracy": "validation", "test_accuracy": "test"}
 ALONE = "pruned alone"
+# what `sensitivity` draws and tells
+CURVE = ["layer", "paper_name", "stage", "position", "ratio", "share", "removed", "filters"]
+CURVE += ["correct", "total", "accuracy", "accuracy_low", "accuracy_high"]
 BANDS = "bands hold the accuracy 95 times in 100"
 
 
@@ -45,11 +50,14 @@ def sensitivity(measured: pd.DataFrame) -> Chart | alt.FacetChart:
     places = layers.groupby("stage").cumcount() + 1  # first, second, … layer of its stage
     frame["position"] = frame["layer"].map(places)
     panels = 1 < layers["stage"].nunique() < len(layers)
+    if panels:  # the legend's numbers are those of the layers that the panel's head lists
+        heads = layers.groupby("stage")["paper_name"].agg(_list_few)
+        frame["stage"] = frame["stage"] + ": " + frame["stage"].map(heads)
 
     field, title = ("position:O", "layer of the stage") if panels else ("paper_name:N", ALONE)
     lines_of = sorted(set(places)) if panels else list(dict.fromkeys(frame["paper_name"]))
     colour, dashes = _tell_lines(field, lines_of, title=title, legend=alt.Legend(symbolOpacity=1))
-    base = alt.Chart(frame).encode(
+    base = alt.Chart(frame[CURVE]).encode(
         x=alt.X("share:Q", title="filters removed", axis=PERCENT),
         color=colour,
         detail="layer:N",
@@ -69,15 +77,25 @@ def sensitivity(measured: pd.DataFrame) -> Chart | alt.FacetChart:
     )
     points = base.mark_point(filled=True, size=40, opacity=1).encode(y=y, tooltip=[*shown, *tips])
     chart = alt.layer(band, lines, points.add_params(picked))
-    head = alt.Title("Sensitivity: each layer pruned alone", subtitle=_describe_measured(measured))
+    height = 160 if panels else 240
+    bands = _describe_bands(frame, height, point=40)
+    head = alt.Title("Sensitivity: each layer pruned alone")
+    head.subtitle = _describe_measured(measured, bands)
     said = described.sensitivity(measured)
     if not panels:
-        return chart.properties(width=420, height=240, title=head, description=said)
-    return (
-        chart.properties(width=220, height=160)
-        .facet(facet=alt.Facet("stage:N", title=None), columns=3)
-        .properties(title=head, description=said)
+        return chart.properties(width=420, height=height, title=head, description=said)
+    stages = alt.Facet("stage:N", title=None, sort=list(dict.fromkeys(frame["stage"])))
+    drawn = lay_panels(
+        chart.properties(width=220, height=height), stages, layers["stage"].nunique()
     )
+    return drawn.properties(title=head, description=said)
+
+
+def _list_few(names: pd.Series) -> str:
+    """``conv_38, conv_40 … conv_54``; three or fewer in full."""
+    if len(names) < 4:
+        return ", ".join(names)
+    return f"{names.iloc[0]}, {names.iloc[1]} … {names.iloc[-1]}"
 
 
 def _tell_lines(field: str, names: Sequence[Any], **how: Any) -> tuple[alt.Color, dict[str, Any]]:
@@ -90,8 +108,16 @@ def _tell_lines(field: str, names: Sequence[Any], **how: Any) -> tuple[alt.Color
     return alt.Color(field, sort=names, scale=scales["color"], **how), dashes
 
 
+def _describe_bands(frame: pd.DataFrame, height: int, point: int) -> str:
+    """What bands are in a panel so high; unless all are hidden by points of this size."""
+    widest = (frame["accuracy_high"] - frame["accuracy_low"]).max() * height
+    hidden = widest < 2 * math.sqrt(point / math.pi)
+    return "95 % bands, narrower than the points here" if hidden else BANDS
+
+
 def _describe_measured(measured: pd.DataFrame, marks: str = BANDS) -> list[str]:
-    lines = [f"{int(measured['total'].max()):,} images; {marks}"]
+    images = f"{int(measured['total'].max()):,} images"
+    lines = [f"{images}; {marks}" if marks else images]
     refused = list(measured.attrs.get("refused", {}))
     if refused:
         more = f" and {len(refused) - 4} more" if len(refused) > 4 else ""
@@ -217,7 +243,9 @@ def place_handles(
     return at
 
 
-def sensitivity_map(measured: pd.DataFrame) -> Chart:
+def sensitivity_map(
+    measured: pd.DataFrame, at: Mapping[str, Sequence[float]] | None = None
+) -> Chart:
     """How much each layer can lose, all layers side by side, front to back.
 
     Live: the field that is clicked, its layer and ratio, is in the selection `picked`; the
@@ -225,6 +253,8 @@ def sensitivity_map(measured: pd.DataFrame) -> Chart:
 
     Args:
         measured: of `measure_sensitivity`.
+        at: {layer: (ratio, accuracy)}, of `place_handles`: where dots are at first; None: no word
+            of them.
 
     Returns:
         A column for each layer, by name, and a field for each ratio, coloured by accuracy.
@@ -267,12 +297,12 @@ def sensitivity_map(measured: pd.DataFrame) -> Chart:
         .mark_point(size=30, filled=True, opacity=1, color="white", stroke="black", strokeWidth=1)
         .encode(x=x, y=y)
     )
-    dots = "dots: where each layer stands"
+    dots = "" if at is None else "dots: where each layer stands"
     title = alt.Title("Sensitivity, layer by layer", subtitle=_describe_measured(measured, dots))
     said = described.sensitivity(measured)
     chart = alt.layer(fields, here)
     chart = chart.properties(width=620, height=230, title=title, description=said)
-    return chart.add_params(alt.param(name="at", value={}))
+    return chart.add_params(alt.param(name="at", value=dict(at or {})))
 
 
 def compare_sensitivity(
@@ -325,16 +355,12 @@ def compare_sensitivity(
     if len(measured) <= 3:
         low = alt.Y("accuracy_low:Q", scale=WHOLE)
         marks.insert(0, base.mark_area(opacity=0.12).encode(y=low, y2="accuracy_high:Q"))
-        subtitle += f"; {BANDS}"
+        subtitle += f"; {_describe_bands(frame, height=180, point=25)}"
     panels = alt.Facet("layer:N", title=None, sort=list(dict.fromkeys(frame["layer"])))
-    return (
-        alt.layer(*marks)
-        .properties(width=210, height=180)
-        .facet(facet=panels, columns=3)
-        .properties(
-            title=alt.Title(title, subtitle=subtitle),
-            description=described.compare_sensitivity(measured),
-        )
+    chart = alt.layer(*marks).properties(width=210, height=180)
+    return lay_panels(chart, panels, frame["layer"].nunique()).properties(
+        title=alt.Title(title, subtitle=subtitle),
+        description=described.compare_sensitivity(measured),
     )
 
 
@@ -346,7 +372,7 @@ def learning_curves(history: pd.DataFrame) -> alt.FacetChart:
             With a column step, the epochs of the steps of a schedule follow one another.
 
     Returns:
-        A line for each split whose accuracy the frame holds; errors on a log scale.
+        A line for each split whose accuracy the frame holds; errors as `scale_errors` has them.
 
     Example:
         >>> charts.learning_curves(train(model, data, settings).assign(kind="baseline"))
@@ -360,7 +386,7 @@ def learning_curves(history: pd.DataFrame) -> alt.FacetChart:
     last = int(history["epoch"].max())
     ticks = list(range(1, last + 1, -(-last // 8)))
     colour, dashes = _tell_lines("split:N", splits, title=None, legend=alt.Legend(orient="top"))
-    return (
+    curves = (
         alt.Chart(long)
         .mark_line(point=alt.OverlayMarkDef(size=20))
         .encode(
@@ -371,11 +397,11 @@ def learning_curves(history: pd.DataFrame) -> alt.FacetChart:
             tooltip=["kind:N", "epoch:Q", "split:N", percent_tip("error"), percent_tip("accuracy")],
         )
         .properties(width=260, height=190)
-        .facet(facet=alt.Facet("kind:N", sort=list(KIND_COLOURS), title=None), columns=3)
-        .properties(
-            title=alt.Title("Learning curves", subtitle="lower is better"),
-            description=described.learning_curves(history),
-        )
+    )
+    panels = alt.Facet("kind:N", sort=list(KIND_COLOURS), title=None)
+    return lay_panels(curves, panels, long["kind"].nunique()).properties(
+        title=alt.Title("Learning curves", subtitle="lower is better"),
+        description=described.learning_curves(history),
     )
 
 
@@ -412,9 +438,6 @@ def strategies(frame: pd.DataFrame) -> alt.FacetChart:
     )
     title = alt.Title("Independent and greedy scoring", subtitle=BANDS)
     panels = alt.Facet("network:N", title=None, sort=list(dict.fromkeys(frame["network"])))
-    return (
-        alt.layer(band, line)
-        .properties(width=320, height=210)
-        .facet(facet=panels, columns=2)
-        .properties(title=title, description=said)
-    )
+    chart = alt.layer(band, line).properties(width=320, height=210)
+    drawn = lay_panels(chart, panels, frame["network"].nunique(), columns=2)
+    return drawn.properties(title=title, description=said)

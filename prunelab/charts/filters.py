@@ -1,6 +1,7 @@
 """Charts of filters: sorted norms, the cut of one layer, the first layer's weights as images."""
 
 import io
+import math
 from collections.abc import Collection
 from typing import Any
 
@@ -18,9 +19,10 @@ from prunelab.charts.style import (
     GREY,
     PERCENT,
     RAMP,
-    WHOLE,
+    TINY,
     Chart,
     Picture,
+    lay_panels,
     percent_tip,
     picture,
     tell_apart,
@@ -29,18 +31,25 @@ from prunelab.findings import describe_correlation, described
 
 FATES = {"kept": "kept", "removed": "removed", "fixed": "must stay"}
 POINTS = 24  # of a line in `norm_lines`, about; more would not be seen
+HALF = 0.5  # of the largest score: an axis whose lines all stay above it does not start at 0
+PANEL = 240, 170  # pixels of a panel of `steepness`
+# from a point to its number, in pixels, best first: close by, then farther away
+SIDES = [(1, -1), (1, 0), (0, -1), (1, 1), (0, 1), (-1, -1), (-1, 0), (-1, 1)]
+BESIDE = [(right * x, below * y) for x, y in ((10, 9), (17, 15)) for right, below in SIDES]
+TO_POINT, TO_NUMBER = (10, 9), (13, 11)  # at which a number meets neither
+PASSES = 3  # in which all numbers are placed
 COLUMNS, GAP = 24, 6  # filters in a row of `filter_images`, pixels between two
 
 
 def filter_norms(ranked: pd.DataFrame, *, columns: int = 3) -> alt.FacetChart:
-    """Sorted filter norms, a line for each conv and a panel for each stage, as in Fig. 2(a).
+    """Sorted filter scores, a line for each conv and a panel for each stage, as in Fig. 2(a).
 
     Args:
         ranked: of `rank_filters`.
         columns: panels in a row.
 
     Returns:
-        Each filter's share of its layer's largest norm against its rank, coloured by its fate.
+        Each filter's share of its layer's largest score against its rank, coloured by its fate.
 
     Example:
         >>> charts.filter_norms(rank_filters(graph, plan))
@@ -48,9 +57,10 @@ def filter_norms(ranked: pd.DataFrame, *, columns: int = 3) -> alt.FacetChart:
     shown = ["paper_name", "stage", "filter", "rank", "share"]
     frame = ranked[shown].astype({"share": float}).round(3)
     frame["fate"] = ranked["fate"].map(FATES)
+    shares = _frame_shares(frame["share"], "score / largest score")
     base = alt.Chart(frame).encode(
         x=alt.X("rank:Q", title="rank / filters of the layer", axis=PERCENT),
-        y=alt.Y("share:Q", title="norm / largest norm", scale=WHOLE),
+        y=alt.Y("share:Q", **shares),
         detail="paper_name:N",
         tooltip=["paper_name:N", "filter:Q", alt.Tooltip("share:Q", format=".3f"), "fate:N"],
     )
@@ -64,18 +74,16 @@ def filter_norms(ranked: pd.DataFrame, *, columns: int = 3) -> alt.FacetChart:
         order=alt.Order("fate:N", sort="ascending"),
     )
     title = alt.Title(
-        "Sorted filter norms, one line for each conv", subtitle="the smallest go first"
+        "Sorted filter scores, one line for each conv", subtitle="the smallest go first"
     )
-    return (
-        alt.layer(lines, points)
-        .properties(width=260, height=190)
-        .facet(facet=alt.Facet("stage:N", title=None), columns=columns)
-        .properties(title=title, description=described.filter_norms(ranked))
-    )
+    chart = alt.layer(lines, points).properties(width=260, height=190)
+    stages = alt.Facet("stage:N", title=None)
+    panels = lay_panels(chart, stages, frame["stage"].nunique(), columns)
+    return panels.properties(title=title, description=described.filter_norms(ranked))
 
 
 def norm_lines(ranked: pd.DataFrame, layer: str = "") -> Chart:
-    """Sorted filter norms of every layer in one chart, as Fig. 2(a) has them.
+    """Sorted filter scores of every layer in one chart, as Fig. 2(a) has them for norms.
 
     Live: the parameter `chosen` is the layer drawn bold; a line that is clicked is in the selection
     `picked`.
@@ -101,7 +109,7 @@ def norm_lines(ranked: pd.DataFrame, layer: str = "") -> Chart:
 
     base = alt.Chart(frame).encode(
         x=alt.X("rank:Q", title="filters, largest first", axis=PERCENT),
-        y=alt.Y("share:Q", title="norm / largest of the layer", scale=WHOLE),
+        y=alt.Y("share:Q", **_frame_shares(frame["share"], "score / largest of the layer")),
         detail="layer:N",
         tooltip=["layer:N", alt.Tooltip("depth:Q", title="conv, front to back")],
     )
@@ -118,15 +126,25 @@ def norm_lines(ranked: pd.DataFrame, layer: str = "") -> Chart:
     picked = alt.selection_point(name="picked", fields=["layer"], toggle=False, clear=False)
     easy = base.mark_line(opacity=0, strokeWidth=9).add_params(picked)  # wide, to be hit
     subtitle = ["bold and pink: the layer beside it"] if layer else []
-    title = alt.Title("Sorted filter norms of every conv", subtitle=subtitle)
+    title = alt.Title("Sorted filter scores of every conv", subtitle=subtitle)
     chart = alt.layer(lines, bold, easy).properties(
         width=280, height=220, title=title, description=described.filter_norms(ranked)
     )
     return chart.add_params(alt.param(name="chosen", value=layer))
 
 
+def _frame_shares(shares: pd.Series, words: str) -> dict[str, Any]:
+    """An axis of scores over their layer's largest: from 0 to 1 but where they leave or fill it."""
+    known = shares[np.isfinite(shares)]
+    least, most = min([*known, 0.9]), max([*known, 1.0])
+    low = math.floor(10 * least) / 10 if least < 0 or least >= HALF else 0
+    title = f"{words} (axis from {low:g})" if low > 0 else words
+    scale = alt.Scale(domain=[low, most], nice=low < 0 or most > 1)
+    return {"title": title, "scale": scale}
+
+
 def layer_norms(shown: dict[str, Any], most: int) -> Chart:
-    """The sorted norms of one layer, kept and removed apart, with the cut between them.
+    """The sorted scores of one layer, kept and removed apart, with the cut between them.
 
     Live: the parameter `shown` takes what `describe_norms` says of any layer.
 
@@ -144,7 +162,7 @@ def layer_norms(shown: dict[str, Any], most: int) -> Chart:
     colours = alt.Scale(domain=fates, range=[COLOURS[fate] for fate in fates])
     shapes = alt.Scale(domain=fates, range=FORMS[: len(fates)])
     from_zero = alt.Scale(zero=True)
-    whole = alt.Axis(tickMinStep=1)
+    whole, tiny = alt.Axis(tickMinStep=1), alt.Axis(format="~g", labelExpr=TINY)
     points = (
         alt.Chart(alt.sequence(0, most, as_="i"))
         .transform_filter("datum.i < length(shown.scores)")
@@ -157,10 +175,10 @@ def layer_norms(shown: dict[str, Any], most: int) -> Chart:
         .mark_point(filled=True, size=36, opacity=1)
         .encode(
             x=alt.X("place:Q", title="filters, largest first", axis=whole, scale=from_zero),
-            y=alt.Y("score:Q", title="norm", scale=from_zero),
+            y=alt.Y("score:Q", title="score", axis=tiny, scale=from_zero),
             color=alt.Color("fate:N", scale=colours, title=None, legend=alt.Legend(orient="top")),
             shape=alt.Shape("fate:N", scale=shapes, title=None),
-            tooltip=["filter:Q", "fate:N", alt.Tooltip("score:Q", format=".3f")],
+            tooltip=["filter:Q", "fate:N", alt.Tooltip("score:Q", format=".4~g")],
         )
     )
     cut = (
@@ -201,7 +219,7 @@ def describe_norms(ranked: pd.DataFrame, layer: str) -> dict[str, Any]:
     what = "cannot go" if "fixed" in fates else f"{gone} of {len(fates)} go"
     return {
         "title": f"{own['paper_name'].iloc[0]} ({layer}): {what}",
-        "scores": [round(float(score), 5) for score in own["score"]],
+        "scores": [float(f"{score:.5g}") for score in own["score"]],
         "filters": own["filter"].tolist(),
         "fates": fates,
         "cut": kept + 0.5 if sorted_apart else None,
@@ -279,26 +297,66 @@ def steepness(points: pd.DataFrame) -> alt.FacetChart:
         marks["shape"] = alt.Shape("stage:N", scale=scales["shape"], title="stage")
     ratios = sorted(set(frame["ratio"]))
     at = " or ".join(f"{100 * ratio:.0f} %" for ratio in ratios)
+    x, y = _frame_points(frame["steepness"]), _frame_points(frame["lost"])
+    frame = _place_numbers(frame, x, y)
     base = alt.Chart(frame).encode(
         x=alt.X(
             "steepness:Q",
             title="steepness: 1 − mean norm / largest",
-            scale=alt.Scale(zero=False, padding=12),
+            axis=alt.Axis(tickCount=5),
+            scale=alt.Scale(domain=x, nice=False),
         ),
-        y=alt.Y("lost:Q", title="accuracy lost", axis=PERCENT, scale=alt.Scale(padding=8)),
+        y=alt.Y(
+            "lost:Q", title="accuracy lost", axis=PERCENT, scale=alt.Scale(domain=y, nice=False)
+        ),
     )
     tips = ["network:N", "paper_name:N", alt.Tooltip("steepness:Q"), percent_tip("lost")]
     dots = base.mark_point(filled=True, size=60, opacity=1).encode(**marks, tooltip=tips)
-    names = base.mark_text(align="left", dx=6, dy=-5, fontSize=10).encode(text="number:N")
+    beside: dict[str, Any] = {"dx": alt.ExprRef("datum.dx"), "dy": alt.ExprRef("datum.dy")}
+    names = base.mark_text(fontSize=10, **beside).encode(text="number:N")
     title = alt.Title(
         "Do flat norms mean sensitive?",
-        subtitle=f"each layer pruned alone at {at}; numbers are those of the convs",
+        subtitle=f"each layer pruned alone at {at}; numbers: convs, where they fit",
     )
     panels = alt.Facet("network:N", title=None, sort=list(dict.fromkeys(frame["network"])))
-    return (
-        alt.layer(dots, names)
-        .properties(width=220, height=150)
-        .facet(facet=panels, columns=2)
-        .resolve_scale(x="independent", y="independent")
-        .properties(title=title, description=describe_correlation(points).replace("**", ""))
-    )
+    chart = alt.layer(dots, names).properties(width=PANEL[0], height=PANEL[1])
+    said = describe_correlation(points).replace("**", "")
+    count = frame["network"].nunique()
+    return lay_panels(chart, panels, count, columns=2).properties(title=title, description=said)
+
+
+def _frame_points(values: pd.Series) -> list[float]:
+    """From a tenth below the least to a tenth above the largest, of what is between."""
+    low, high = float(values.min()), float(values.max())
+    room = (high - low) / 10 or 0.1
+    return [round(low - room, 4), round(high + room, 4)]
+
+
+def _place_numbers(frame: pd.DataFrame, x: list[float], y: list[float]) -> pd.DataFrame:
+    """Columns dx, dy: pixels from each point to its number, which is empty where there is no room.
+
+    A number is inside, where it meets no point and no other; each is placed again when all are.
+    """
+    across = (frame["steepness"] - x[0]) / (x[1] - x[0]) * PANEL[0]
+    down = (y[1] - frame["lost"]) / (y[1] - y[0]) * PANEL[1]
+    at = np.stack([across, down], axis=1)
+    places = at[:, None] + BESIDE  # (points, offsets, 2)
+    inside = np.minimum(places, np.array(PANEL) - places)
+    leaves: Any = np.less(inside, TO_POINT).any(axis=2)
+    numbers, chosen = np.full(at.shape, np.inf), np.zeros(len(at), dtype=int)
+    alone = np.zeros(len(at), dtype=bool)
+    for i in [*range(len(at))] * PASSES:
+        near = frame["network"].eq(frame["network"].iloc[i]).to_numpy()
+        numbers[i] = np.inf
+        meets = _count_meetings(places[i], numbers[near], TO_NUMBER) + leaves[i]
+        meets = meets + _count_meetings(places[i], at[near], TO_POINT)
+        chosen[i] = meets.argmin()
+        alone[i] = not meets[chosen[i]]
+        numbers[i] = places[i, chosen[i]] if alone[i] else np.inf
+    dx, dy = np.array(BESIDE)[chosen].T
+    return frame.assign(dx=dx, dy=dy, number=frame["number"].where(alone, ""))
+
+
+def _count_meetings(places: np.ndarray, others: np.ndarray, room: tuple[int, int]) -> np.ndarray:
+    """How many of the others are nearer to each place than there is room for, both ways."""
+    return np.less(np.abs(places[:, None] - others) + 1e-6, room).all(axis=2).sum(axis=1)

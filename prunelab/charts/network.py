@@ -235,7 +235,11 @@ def _draw_blocks(
         flops="pruned.flops[datum.node]",
         shade="pruned.shade[datum.node]",
     )
-    base = base.transform_calculate(cut="datum.bottom - (datum.bottom - datum.top) * datum.kept")
+    base = base.transform_calculate(
+        cut="datum.bottom - (datum.bottom - datum.top) * datum.kept",
+        tint="datum.shade || 0",  # a block whose colour is null would not be drawn
+        told="isValid(datum.shade) ? format(datum.shade, '.2%') : 'not known'",
+    )
     box = {"x": _x("x"), "x2": "x2:Q", "y": _y("top")}
     lit = alt.when(together).then(alt.value(1)).otherwise(alt.value(0.3))
     tips = [
@@ -256,8 +260,8 @@ def _draw_blocks(
         legend = alt.Legend(
             type="symbol", symbolType="square", format=".1~%", titleLimit=300, **ON_TOP
         )
-        tint = alt.Color("shade:Q", title=SHADES[colour], scale=scale, legend=legend)
-        tips.append(alt.Tooltip("shade:Q", title=SHADES[colour].partition(" (")[0], format=".2%"))
+        tint = alt.Color("tint:Q", title=SHADES[colour], scale=scale, legend=legend)
+        tips.append(alt.Tooltip("told:N", title=SHADES[colour].partition(" (")[0]))
         known = "isValid(datum.shade)"
     frame = (
         base.transform_filter("indexof(datum.members, '..' + chosen + '..') >= 0")

@@ -86,8 +86,10 @@ def class_accuracy(counted: pd.DataFrame, *, limit: int = 25) -> Chart:
     )
     images = int(counted.groupby("network", observed=True)["total"].sum().max())
     lines = [f"{images:,} images; bars hold the error 95 times in 100"]
+    first = f"{networks[0]} → {networks[1]}: largest loss first" if len(networks) > 1 else ""
+    lines.append(first or "largest error first")
     if len(order) > limit:
-        lines.append(f"the {limit} of {len(order)} classes that lost most")
+        lines[1] += f"; the {limit} of {len(order)} classes that lost most"
     height = len(shown) * max(16, 7 * len(networks) + 7)
     title = alt.Title("Which classes lose", subtitle=lines)
     said = described.class_accuracy(counted)

@@ -32,7 +32,7 @@ KIND_COLOURS = {
     "scratch-B": PINK,
 }
 OTHER_COLOURS = [BLUE, ORANGE, GREEN, PINK, BLACK, GREY, PURPLE]
-RAMP = ["#000000", "#4a0f8f", "#c03a2b"]  # front to back
+RAMP = ["#1a52e0", "#1a1060", "#5a1010", "#cf3c14"]  # front to back, far from CHOSEN
 # what tells lines and points apart beside their colour, where there are few
 FORMS = ["circle", "cross", "square", "triangle-down", "triangle-up", "diamond"]
 DASHES = [[1, 0], [8, 3], [2, 2], [10, 3, 2, 3], [5, 2], [12, 2]]
@@ -40,6 +40,8 @@ FEW = 6
 # of fractions
 PERCENT = alt.Axis(format="%")
 WHOLE = alt.Scale(domain=[0, 1])
+# of numbers that may be tiny; a format writes 0.000001 as 0.0000010
+TINY = "abs(datum.value) < 0.001 && datum.value ? format(datum.value, '.1~e') : datum.label"
 ERRORS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]  # that an axis names
 # JupyterLab bundles Vega-Lite 5, under this name
 LIVE_SCHEMA = "https://vega.github.io/schema/vega-lite/v5.6.1.json"
@@ -62,7 +64,7 @@ def theme() -> alt.theme.ThemeConfig:
     config: Any = {
         "background": "white",
         "view": {"continuousWidth": 300, "continuousHeight": 200, "stroke": "#dddddd"},
-        "axis": {**words, "gridColor": "#eeeeee"},
+        "axis": {**words, "gridColor": "#eeeeee", "labelFlush": False},
         "header": {"labelFontSize": 12, "titleFontSize": 12},
         "legend": words,
         "title": {"fontSize": 14, "anchor": "start", **subtitle},
@@ -107,9 +109,10 @@ def scale_errors(errors: pd.Series, words: str) -> dict[str, Any]:
     even = max((tick for tick in ERRORS if tick <= other), default=ERRORS[0])
     ticks = [tick for tick in [low, *ERRORS] if low <= tick <= high and tick >= even * bool(tick)]
     kind = {"type": "log"} if low else {"type": "symlog", "constant": even}
+    start = "" if low else f" above {100 * even:g} %"
     return {
-        "title": f"{words} (log scale)",
-        "scale": alt.Scale(domain=[low, high], nice=False, **kind),
+        "title": f"{words} (log scale{start})",
+        "scale": alt.Scale(domain=[low, high], nice=False, padding=6, **kind),
         "axis": alt.Axis(values=ticks, format=".1~%"),
     }
 
@@ -117,6 +120,17 @@ def scale_errors(errors: pd.Series, words: str) -> dict[str, Any]:
 def name_start(words: str, low: float) -> str:
     """The title of an axis of fractions, which says so where it does not start at nothing."""
     return f"{words} (axis from {round(100 * low):d} %)" if low > 0 else words
+
+
+def lay_panels(chart: Any, facet: alt.Facet, count: int, columns: int = 0) -> alt.FacetChart:
+    """So many panels, in rows of three or, of four, of two.
+
+    Where the last row is not full, each has its own axis below: else those of the others would hang
+    below the empty places.
+    """
+    columns = columns or (2 if count == 4 else 3)
+    panels = chart.facet(facet=facet, columns=columns, spacing={"column": 34, "row": 20})
+    return panels.resolve_axis(x="independent") if count > columns and count % columns else panels
 
 
 def percent_tip(name: str, title: Any = alt.Undefined) -> alt.Tooltip:
@@ -151,7 +165,7 @@ def render_bundle(spec: dict[str, Any], **_: Any) -> tuple[dict[str, Any], dict[
     title = spec.get("title", "")
     text = title.get("text", "") if isinstance(title, dict) else title
     if isinstance(text, dict):  # an expression
-        text = "norms of a layer"
+        text = "scores of a layer"
     said = ". ".join(filter(None, (text, spec.get("description")))).replace("?.", "?")
     bundle: dict[str, Any] = {
         "application/vnd.vegalite.v5+json": _fold_data({**spec, "$schema": LIVE_SCHEMA}),

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from prunelab.charts.filters import FATES
-from prunelab.charts.style import COLOURS, FORMS, Chart, title_tip
+from prunelab.charts.style import COLOURS, FORMS, TINY, Chart, title_tip
 from prunelab.findings import described
 
 # pixels of a tile's picture, for layers of up to so many filters
@@ -220,7 +220,7 @@ def compare_scores(
         axes[axis] = getattr(alt, axis.upper())(
             f"{column}:Q",
             title=title_tip(name),
-            axis=alt.Axis(title=name),
+            axis=alt.Axis(title=name, format="~g", labelExpr=TINY),
             scale=alt.Scale(zero=False, nice=True, padding=8),
         )
         tips.append(alt.Tooltip(f"{column}:Q", title=title_tip(name), format=".4g"))

@@ -78,7 +78,7 @@ def filter_norms(ranked: pd.DataFrame) -> str:
     names = ranked.drop_duplicates("layer").set_index("layer")["paper_name"]
     first, last = least.index[0], least.index[-1]
     said = (
-        f"Sorted filter norms of {_count(len(least), 'layer')}, each a share of its layer's "
+        f"Sorted filter scores of {_count(len(least), 'layer')}, each a share of its layer's "
         f"largest. The smallest is {percent(least[first])} of the largest in {names[first]}, the "
         f"steepest, and {percent(least[last])} in {names[last]}, the flattest."
     )
@@ -89,7 +89,7 @@ def filter_norms(ranked: pd.DataFrame) -> str:
 def layer_norms(shown: Mapping[str, Any]) -> str:
     """Of what `describe_norms` says."""
     scores = shown["scores"]
-    said = f"{shown['title']}. Sorted norms, from {scores[0]:.3g} down to {scores[-1]:.3g}"
+    said = f"{shown['title']}. Sorted scores, from {scores[0]:.3g} down to {scores[-1]:.3g}"
     cut = shown["cut"]
     return f"{said}." if cut is None else f"{said}; the cut is after the first {cut:.0f}."
 

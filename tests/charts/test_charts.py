@@ -7,7 +7,9 @@ import sys
 import pandas as pd
 import pytest
 import torch
+import vl_convert
 from PIL import Image
+from test_odd_names import LIVE, walk
 
 from prunelab import (
     charts,
@@ -197,7 +199,7 @@ def test_charts_show_without_a_network_and_the_same_each_time(graph):
     assert set(shown) == {"application/vnd.vegalite.v5+json", "image/png", "text/plain"}
     assert shown["text/plain"] == f"<chart: {told['image/png']['alt']}>"
     title, _, said = told["image/png"]["alt"].partition(". ")
-    assert title == "Sorted filter norms, one line for each conv"
+    assert title == "Sorted filter scores, one line for each conv"
     assert said == spec["description"]
     assert (shown, told) == render_bundle(spec)
 
@@ -218,3 +220,15 @@ def test_a_line_shows_one_network():
     both = pd.concat([LAYERS.assign(network="one"), LAYERS.assign(network="two")])
     with pytest.raises(ValueError, match="'retrained' holds the networks 'one', 'two'"):
         charts.compare_sensitivity({"retrained": both})
+
+
+@pytest.mark.parametrize(("name", "width"), [("resnet20", 200), ("resnet56", 420)])
+def test_each_bar_of_costs_has_its_name(name, width):
+    cost = measure_cost(trace(load_model(name), torch.zeros(1, 3, 32, 32)))
+    spec = charts.layer_cost(cost).to_dict()
+    for panel in spec["vconcat"]:
+        panel["width"] = width
+    drawn = [*walk(vl_convert.vegalite_to_scenegraph(spec, vl_version=LIVE))]
+    labels = [part["items"] for part in drawn if part.get("role") == "axis-label"]
+    shown = {item["text"] for items in labels for item in items if item.get("opacity", 1) > 0}
+    assert set(cost["paper_name"]) <= shown

@@ -113,6 +113,19 @@ def test_colours_are_told_apart(sight):
         assert distance(one, other, SIGHT[sight]) > 5, (one, other)
 
 
+@pytest.mark.parametrize("sight", SIGHT)
+def test_the_layer_that_is_looked_at_is_none_of_the_ramp(sight):
+    least = 50 if sight == "all cones" else 20
+    for colour in style.ramp(55):
+        assert distance(style.CHOSEN, colour, SIGHT[sight]) > least, colour
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+def test_nine_layers_of_a_stage_are_apart(sight):
+    for one, other in combinations(style.ramp(9), 2):
+        assert distance(one, other, SIGHT[sight]) > 10, (one, other)
+
+
 def test_the_simulation_is_one():
     """Red and green of one lightness are apart for all cones only."""
     red, green = "#a05050", "#607040"
@@ -157,3 +170,11 @@ def test_errors_are_spread():
     assert isinstance(near["axis"], alt.Axis)
     assert style.name_start("accuracy", 0.65) == "accuracy (axis from 65 %)"
     assert style.name_start("accuracy", 0) == "accuracy"
+
+
+def test_an_axis_of_errors_is_named_as_it_is():
+    """None has no logarithm: near it the axis is even, and marks there keep off the frame."""
+    assert style.scale_errors(pd.Series([0.02, 0.6]), "error")["title"] == "error (log scale)"
+    none = style.scale_errors(pd.Series([0.0, 0.004, 0.6]), "error")
+    assert none["title"] == "error (log scale above 0.2 %)"
+    assert none["scale"].to_dict()["padding"] > 4

@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -69,3 +70,33 @@ def test_lines_and_points_differ_beside_their_colour():
     assert "shape" in str(charts.steepness(POINTS).to_dict())
     many = POINTS.assign(stage=[f"stage{i}" for i in range(len(POINTS))])
     assert drawn(charts.steepness(many)).width > 240  # too many for shapes
+
+
+def read_points(points: pd.DataFrame) -> tuple[dict, pd.DataFrame]:
+    spec = charts.steepness(points).to_dict()
+    return spec, pd.DataFrame(next(iter(spec["datasets"].values())))
+
+
+def test_panels_of_steepness_have_the_same_axes():
+    spec, _ = read_points(POINTS)
+    assert "scale" not in spec.get("resolve", {})
+    low, high = spec["spec"]["layer"][0]["encoding"]["x"]["scale"]["domain"]
+    assert low < POINTS["steepness"].min() < POINTS["steepness"].max() < high
+
+
+def test_numbers_of_steepness_meet_no_others():
+    near = POINTS[:6].assign(lost=[0.5, 0.5, 0.0, 0.5, 0.505, 1.0], paper_name="conv_10")
+    near["steepness"] = [0.2, 0.205, 0.1, 0.21, 0.4, 0.9]
+    spec, rows = read_points(near)
+    x, y = (spec["spec"]["layer"][0]["encoding"][axis]["scale"]["domain"] for axis in "xy")
+    size = [spec["spec"]["width"], spec["spec"]["height"]]
+    share = [(rows["steepness"] - x[0]) / (x[1] - x[0]), (y[1] - rows["lost"]) / (y[1] - y[0])]
+    points = np.stack(share, axis=1) * size
+    numbers = points + rows[["dx", "dy"]]
+    for i, number in numbers.iterrows():
+        for point in points:
+            assert (abs(number - point) >= [9.9, 8.9]).any()  # as wide and high as both are
+        for other in numbers.drop(index=i).to_numpy():
+            assert (abs(number - other) >= [12.9, 10.9]).any()
+        assert (number > 5).all()
+        assert (number < np.subtract(size, 5)).all()

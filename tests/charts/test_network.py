@@ -7,11 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+import vl_convert
 from PIL import Image
+from test_odd_names import LIVE, walk
 from torch import Tensor, nn
 
 from prunelab import charts, load_model, make_plan, measure_cost, prune, trace
 from prunelab.charts.layout import list_cells, place_cells
+from prunelab.charts.network import STAYS
 from prunelab.charts.style import render_bundle
 from prunelab.graph import ChannelGraph
 
@@ -284,3 +287,17 @@ def test_sensitivity_is_read_at_the_ratio_or_at_half(resnet: ChannelGraph) -> No
         charts.network(resnet, colour="sensitivity")
     with pytest.raises(ValueError, match="did you mean 'saving'"):
         charts.network(resnet, colour="savings")
+
+
+@pytest.mark.parametrize("colour", ["saving", "sensitivity", "stage"])
+def test_layers_that_must_stay_are_grey_blocks_of_the_map(colour: str) -> None:
+    """Also where their colour says nothing: what cannot go is not measured."""
+    graph = trace_at(Net(), 14)
+    free = [group for group in graph.groups if group.prunable]
+    curve = pd.DataFrame({"ratio": [0.0, 0.5], "accuracy": [0.9, 0.4]})
+    measured = pd.concat([curve.assign(layer=group.leader) for group in free])
+    spec = charts.network(graph, colour=colour, measured=measured).to_dict()
+    drawn = walk(vl_convert.vegalite_to_scenegraph(spec, vl_version=LIVE))
+    fills = [item.get("fill") for part in drawn for item in part.get("items", [])]
+    assert fills.count(STAYS) == len(graph.shapes) - sum(len(group.layers) for group in free) > 0
+    assert "'field': 'shade'" not in str(spec)  # a tooltip would say 0.00 % of what is not known

@@ -100,6 +100,13 @@ def test_networks_that_answer_alike_leave_an_empty_map():
         charts.confusion(confusions)
 
 
+def test_the_order_of_classes_is_told():
+    two = str(charts.class_accuracy(count_classes(ANSWERS)).to_dict()["title"])
+    assert "whole → pruned: largest loss first" in two
+    one = count_classes(ANSWERS[ANSWERS["network"] == "whole"])
+    assert "largest error first" in str(charts.class_accuracy(one).to_dict()["title"])
+
+
 def make_split(data, size):
     images = torch.zeros(400, 3, size, size, dtype=torch.uint8)
     images[:, 0] = torch.arange(400).remainder(200)[:, None, None]  # red says which it is
