@@ -125,7 +125,7 @@ class Sensitivity(View):
     def _draw(self, selected: pd.DataFrame) -> None:
         signals = None
         if self._drawn is not None and self._drawn[1] == MAP:
-            chart = charts.sensitivity_map(selected)
+            chart = charts.sensitivity_map(selected, self._place(selected))
             how = "A click on a field gives that layer that ratio."
         else:
             signals = charts.HANDLES
