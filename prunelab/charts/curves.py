@@ -372,7 +372,7 @@ def learning_curves(history: pd.DataFrame) -> alt.FacetChart:
             With a column step, the epochs of the steps of a schedule follow one another.
 
     Returns:
-        A line for each split whose accuracy the frame holds; errors as `scale_errors` has them.
+        A line for each split whose accuracy the frame holds; errors on a log scale, even near 0.
 
     Example:
         >>> charts.learning_curves(train(model, data, settings).assign(kind="baseline"))
