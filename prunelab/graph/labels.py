@@ -102,6 +102,7 @@ class Channels:
         counts: {(module, attribute, place): what it counts}.
         mixes: {operator that mixes channels: Mix}.
         computed: {what reads maps with more than one weight: (dimension of its input, labels)}.
+        places: {layer: for each use along places, (the channels that it runs for, positions)}.
         weights: {tensor that the code works on: labels of its filters, of its inputs}.
         lengths: {length of weight norm's vectors: (the vectors, dimension of the lengths)}.
         reasons: {label: why it must stay}.
@@ -125,6 +126,7 @@ class Channels:
         self.counts: dict[tuple[str, str, int | None], Tensor] = {}
         self.mixes: dict[str, Mix] = {}
         self.computed: dict[str, tuple[int, Tensor]] = {}
+        self.places: dict[str, tuple[tuple[Tensor, int], ...]] = {}
         self.weights: dict[str, tuple[Tensor, Tensor]] = {}
         self.lengths: dict[str, tuple[str, int]] = {}
         self.reasons: dict[int, str] = {}
@@ -213,6 +215,10 @@ class Channels:
         """The filters of these labels must stay; the first reason given holds."""
         for label in labels.unique().tolist():
             self.reasons.setdefault(label, reason)
+
+    def run_for(self, labels: Tensor, layer: str, positions: int) -> None:
+        """Of the positions of a layer along places, each of these channels has as many."""
+        self.places[layer] = (*self.places.get(layer, ()), (labels.reshape(-1), positions))
 
     def use(self, layer: Layer) -> None:
         """Note a use of a layer; positions add up."""

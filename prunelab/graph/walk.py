@@ -64,12 +64,13 @@ def _owners(tensor: str) -> set[str]:
 
 def _follow_training(skeleton: nn.Module, inputs: tuple[Tensor, ...], channels: Channels) -> None:
     """Follow what the model's code does in training only."""
-    mixes, computed = dict(channels.mixes), dict(channels.computed)  # by the names of that trace
+    # of evaluation: what is named after the nodes of its trace, and what it costs
+    kept = {name: dict(getattr(channels, name)) for name in ("mixes", "computed", "places")}
     try:
         with _told(skeleton, inputs):
             traced = trace_forward(skeleton.train(), inputs)
         Propagation(traced, skeleton, channels).run()
-        channels.mixes, channels.computed = mixes, computed
+        vars(channels).update(kept)
     except (WhollyUnfollowed, ValueError) as error:
         warn(
             f"what {type(skeleton).__name__} does in training only could not be followed "
