@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from html import escape
+from textwrap import shorten
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from prunelab.graph.flow import Flow
 from prunelab.graph.groups import FREE, Group, find_groups, find_stages, list_groups, say_role
-from prunelab.graph.history import find_history
+from prunelab.graph.history import find_history, outline
 from prunelab.graph.labels import Channels, Layer
 from prunelab.graph.walk import WRAP, walk
 from prunelab.utils.checks import did_you_mean
@@ -53,6 +54,7 @@ class ChannelGraph:
         self.input_shapes = [list(x.shape) for x in inputs]
         self.input_dtypes = [str(x.dtype).removeprefix("torch.") for x in inputs]
         self.channels = channels
+        self._outline = outline(model, channels.slices)
         self.shapes = dict(shapes)
         convs = ("conv", "shortcut")
         self.layers = [name for name, layer in shapes.items() if layer.kind in convs]
@@ -84,6 +86,16 @@ class ChannelGraph:
     def group_of(self, layer: str) -> Group:
         """The group of a layer, by qualified or paper name."""
         return self._group_of[self.find(layer)]
+
+    def find_change(self, model: nn.Module) -> str:
+        """What is not as in the model that was traced, as a clause; "" for that or a copy of it."""
+        now = outline(model, self.channels.slices)
+        for name in [*self._outline, *now]:
+            was, found = (own.get(name, "missing") for own in (self._outline, now))
+            if was != found:
+                was, found = (shorten(words, 60, placeholder=" …") for words in (was, found))
+                return f"{name or 'the model'} was {was}, and is {found} in this network"
+        return ""
 
     def find(self, layer: str) -> str:
         """The qualified name of a layer, given by that or by its paper name.
