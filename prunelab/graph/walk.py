@@ -71,7 +71,7 @@ def _follow_training(skeleton: nn.Module, inputs: tuple[Tensor, ...], channels: 
             traced = trace_forward(skeleton.train(), inputs)
         Propagation(traced, skeleton, channels).run()
         vars(channels).update(kept)
-    except (WhollyUnfollowed, ValueError) as error:
+    except (WhollyUnfollowed, ValueError, RuntimeError) as error:
         warn(
             f"what {type(skeleton).__name__} does in training only could not be followed "
             f"({error}); if that needs a number of maps that pruning changes, the pruned model can "
@@ -82,12 +82,17 @@ def _follow_training(skeleton: nn.Module, inputs: tuple[Tensor, ...], channels: 
 
 @contextmanager
 def _told(model: nn.Module, inputs: tuple[Tensor, ...]) -> Iterator[None]:
-    """What the model itself raises becomes a sentence."""
+    """What the model itself raises becomes a sentence, and what following it raises another."""
     try:
         yield
     except WhollyUnfollowed:
         raise
     except Exception as error:
+        if not getattr(error, "raised_anyway", False):
+            raise RuntimeError(
+                f"{type(model).__name__} runs, but following its code failed, which is a fault of "
+                f"prunelab ({type(error).__name__}: {first_line(error)}): please report it"
+            ) from error
         given = ", ".join(str(tuple(x.shape)) for x in inputs)
         words = f"{type(model).__name__} does not take an input of shape {given}"
         lacks = isinstance(error, TypeError) and "missing" in str(error)

@@ -17,6 +17,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import DeformConv2d
 
 from prunelab import load_pruned, make_plan, prune, save_pruned, silence, trace
+from prunelab.graph.tracing import Trace
 
 
 class Block(nn.Module):
@@ -150,11 +151,31 @@ def by_number(m, x):
     return F.pad(x, [0] * 2 + [x.size(3) // 4, 0])[:, :, : round(scale * 4)]
 
 
+def with_data(x, data):
+    y = x * 1
+    y.data = data
+    return y
+
+
+def differentiable(x):
+    x = x.detach()
+    x.requires_grad = True
+    return x
+
+
+def in_place(module, x):
+    """Moved and cast, to where and what it was."""
+    return module.to(x.device).double().requires_grad_(False)(x)
+
+
 CODE = {
     "a checkpoint": dict(do=lambda m, x: m.g(x), g=Checkpointed(False)),
     "a checkpoint of old": dict(do=lambda m, x: m.g(x), g=Checkpointed(True)),
     "as a tensor": dict(do=lambda m, x: torch.as_tensor(x).to(x.dtype).detach().clone()),
     "data and variables": dict(do=lambda m, x: torch.autograd.Variable(x.data)),
+    "data that is set": dict(do=lambda m, x: with_data(x, x.flip(1).abs())),
+    "an attribute that is set": dict(do=lambda m, x: differentiable(x)),
+    "a module that is moved": dict(do=lambda m, x: in_place(m.g, x), g=nn.Conv2d(8, 8, 1)),
     "numbers of places": dict(do=by_number),
     "a namespace": dict(do=lambda m, x: SimpleNamespace(maps=[x, x.relu()]).maps[-1]),
     "a dict": dict(do=lambda m, x: {"maps": x, "none": None}["maps"]),
@@ -207,6 +228,28 @@ def test_a_branch_on_a_number_from_inside_a_tensor_is_not_followed():
 
     graph = trace(Net(lambda m, x: m.g(x), g=Chooses()), X)
     assert "a branch on the values of a tensor" in graph.group_of("a").reason
+
+
+class MaxNorm(nn.Conv2d):
+    """As EEGNet writes it: no filter's norm is over 1."""
+
+    def forward(self, x):
+        self.weight.data = torch.renorm(self.weight.data, 2, 0, 1)
+        return super().forward(x)
+
+
+def test_a_weight_whose_numbers_the_code_sets_stays():
+    graph = trace(Net(lambda m, x: m.g(x), g=MaxNorm(8, 8, 1)), X)
+    reason = graph.group_of("a").reason
+    assert "MaxNorm (g), whose forward cannot be followed, at `self.weight.data = " in reason
+    assert "sets the data of g.weight" in reason
+    assert graph.group_of("b").prunable
+
+
+def test_a_fault_of_the_tracer_is_not_told_as_the_models(monkeypatch):
+    monkeypatch.setattr(Trace, "recompile", lambda self: {}["odd"])
+    with pytest.raises(RuntimeError, match=r"Net runs, but following its code failed.*KeyError"):
+        trace(Net(lambda m, x: x), X)
 
 
 def test_deformable_convolutions():
