@@ -344,6 +344,25 @@ def test_what_cannot_be_copied_is_shared():
     assert small.nested is not model.nested
 
 
+def test_maps_that_a_forward_kept_are_copied_wherever_they_are(tmp_path):
+    def keep(m, x):
+        m.kept = {"maps": x, "more": [{"deep": (x.relu(),)}], "other": SimpleNamespace(maps=x)}
+        return x
+
+    model = Net(keep)
+    whole = model(X)
+    plan = make_plan(trace(model, X), {"a": 0.5})
+    small = prune(model, plan)
+    truth = silence(model, plan)(X)
+    assert torch.allclose(small(X), truth)
+    path = save_pruned(tmp_path / "small.safetensors", small, plan)
+    loaded = load_pruned(path, model)
+    assert torch.equal(loaded.kept["maps"], loaded.kept["other"].maps)  # the same, before it runs
+    assert torch.equal(loaded(X), small(X))
+    assert model.kept["maps"].requires_grad
+    assert torch.equal(model(X), whole)
+
+
 def test_a_plan_remembers_its_trace_but_no_model(monkeypatch):
     model = Net(lambda m, x: x)
     plan = make_plan(trace(model, X), {"a": 0.5})
