@@ -267,7 +267,7 @@ class ChannelGraph:
                 f"  {row['stage']} {row['number']} = {row['leader']}, {row['filters']}{tied}"
                 + f"  (stays: {row['verdict']})" * stays
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  {words}" for words in self._idle)])
 
     def _repr_html_(self) -> str:
         """The table that a notebook shows: a row for each group, with the reason if it stays."""
@@ -279,7 +279,15 @@ class ChannelGraph:
                 index=False, border=0, justify="left"
             )
         box = '<div style="max-height:32em;overflow:auto">'
-        return f"{box}<b>{escape(self._title)}</b>{table}</div>"
+        idle = "".join(map(escape, self._idle))
+        return f"{box}<b>{escape(self._title)}</b>{table}{idle}</div>"
+
+    @property
+    def _idle(self) -> list[str]:
+        """What the run did not reach, as a line; none if it reached all."""
+        idle = self.channels.idle
+        more = f" and {len(idle) - 5} more" if len(idle) > 5 else ""
+        return [f"never ran, so not adapted: {', '.join(idle[:5])}{more}"] if idle else []
 
     @property
     def _title(self) -> str:

@@ -111,6 +111,7 @@ class Channels:
         uses: names of layers, one for each use of one.
         by_hand: {tensor that the model's own code reads in a way no rule knows: where}.
         called: modules and tensors that the run has used.
+        idle: modules and parameters that it has not, nothing inside them either.
         alias: {tensor: its one name}.
         parameters: names of the parameters among them.
     """
@@ -135,6 +136,7 @@ class Channels:
         self.uses: list[str] = []
         self.by_hand: dict[str, str] = {}
         self.called: set[str] = set()
+        self.idle: list[str] = []
         self.alias: dict[str, str] = {}
         self.parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
         first: dict[int, str] = {}

@@ -47,13 +47,21 @@ def walk(
         shortcuts, whole = set(), type(model).__name__
         flow = [Flow("input 1", whole, ()), Flow(whole, "output 1", ())]
     layers = dict(channels.layers)
-    idle = [name for name, _ in skeleton.named_parameters() if not channels.called & _owners(name)]
-    if idle or reads_training(skeleton):
+    if _find_idle(skeleton, channels) or reads_training(skeleton):
         _follow_training(skeleton, given, channels)
+    channels.idle = _find_idle(skeleton, channels)
     _refuse_unfinished(channels)
     _refuse_unknown(skeleton, channels)
     _warn_of_uncounted(skeleton, channels)
     return channels, number_layers(layers, shortcuts), flow
+
+
+def _find_idle(skeleton: nn.Module, channels: Channels) -> list[str]:
+    """The modules and parameters that never ran; of those inside one another, the outermost."""
+    owners = {name: _owners(name) for name, _ in skeleton.named_parameters()}
+    ran = set().union(*(own for own in owners.values() if channels.called & own))
+    idle = [min(own - ran, key=len) for own in owners.values() if own - ran]
+    return list(dict.fromkeys(idle))
 
 
 def _owners(tensor: str) -> set[str]:
