@@ -7,7 +7,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from prunelab.graph.flow import Flow
 from prunelab.graph.groups import FREE, Group, find_groups, find_stages, list_groups, say_role
@@ -340,6 +340,13 @@ def trace(model: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> Chann
     return ChannelGraph(model, inputs, channels, shapes, flow)
 
 
+def check_graph(graph: object, taker: str) -> None:
+    """ValueError unless it is a graph; `taker` is the function that takes it."""
+    if not isinstance(graph, ChannelGraph):
+        given = type(graph).__name__
+        raise ValueError(f"{taker} takes the graph of trace(model, example_input), not {given}")
+
+
 def _check_model(model: nn.Module) -> None:
     """ValueError for what is no plain nn.Module, with what to pass instead."""
     if isinstance(model, type):
@@ -354,6 +361,10 @@ def _check_model(model: nn.Module) -> None:
         )
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         raise ValueError(f"{name} wraps the model: pass model.module, and wrap what comes out anew")
+    if any(isinstance(m, fx.GraphModule) and "eval" in vars(m) for m in model.modules()):
+        raise ValueError(
+            "an exported model has no Python code to follow: pass the module that it was made from"
+        )
     if hasattr(model, "_orig_mod"):  # of torch.compile
         raise ValueError(
             "a compiled model cannot be followed: pass model._orig_mod, and compile what comes out "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from prunelab.graph import ChannelGraph, Layer
+from prunelab.graph import ChannelGraph, Layer, check_graph
 from prunelab.pruning.plan import PruningPlan
 from prunelab.pruning.surgery import alive_after
 
@@ -36,6 +36,7 @@ def measure_cost(
     """
     import pandas as pd
 
+    check_graph(graph, "measure_cost")
     left_out, left_in, groups, positions = widths_after(graph, plan)
     rows = []
     for name, layer in graph.shapes.items():
@@ -124,6 +125,7 @@ def total_cost(
     """
     import pandas as pd
 
+    check_graph(graph, "total_cost")
     plans = dict(plan) if isinstance(plan, Mapping) else {"after": plan}
     every = {name: tensor.numel() for name, tensor in graph.model.named_parameters()}
     rows = {}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from prunelab.graph import ChannelGraph, Channels, trace
+from prunelab.graph import ChannelGraph, Channels, check_graph, trace
 from prunelab.pruning.plan import PruningPlan, check_widths
 from prunelab.utils.modules import copy_with, find_layout
 
@@ -109,6 +109,7 @@ def find_graph(model: nn.Module, plan: object, graph: ChannelGraph | None) -> Ch
         given = f"{type(model).__name__} and {type(plan).__name__}"
         raise ValueError(f"prune takes a model and a plan of make_plan, not {given}")
     if graph is not None:
+        check_graph(graph, "prune")
         if change := graph.find_change(model):
             raise ValueError(
                 f"this graph was made for another network: {change}; pass "

@@ -364,6 +364,9 @@ def test_inputs_that_are_no_images(tmp_path):
     assert torch.equal(load_pruned(path, model)(X, labels), small(X, labels))
 
 
+EXPORTED = torch.export.export(nn.Conv2d(3, 2, 1), (torch.zeros(1, 3, 8, 8),)).module()
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("model", "words"),
@@ -373,6 +376,8 @@ def test_inputs_that_are_no_images(tmp_path):
         (torch.jit.script(nn.Conv2d(3, 2, 1)), "no Python code to follow"),
         (nn.DataParallel(nn.Conv2d(3, 2, 1)), "pass model.module"),
         (torch.compile(nn.Conv2d(3, 2, 1)), "pass model._orig_mod"),
+        (EXPORTED, "an exported model has no Python code to follow: pass the module"),
+        (nn.Sequential(EXPORTED), "an exported model has no Python code to follow"),
     ],
 )
 def test_what_is_no_plain_module_says_what_to_pass(model, words):
