@@ -124,6 +124,16 @@ FREE = {
     ),
     "prelu": dict(do=lambda m, x: m.g(x), g=nn.PReLU(8)),
     "stochastic depth": dict(do=lambda m, x: x + m.g(x), g=StochasticDepth(0.5, "row")),
+    "einsum as a scale": dict(
+        do=lambda m, x: torch.einsum("bchw,bc,c->bchw", x, x.mean((2, 3)).sigmoid(), m.g),
+        g=nn.Parameter(torch.rand(8)),
+    ),
+    "einsum as attention to places": dict(
+        do=lambda m, x: torch.einsum("bchw,bij->bcij", x, m.g(x)[:, 0]), g=nn.Conv2d(8, 1, 1)
+    ),
+    "einsum in another order": dict(
+        do=lambda m, x: torch.einsum(" bhwc , bkhc -> bchk", [x.movedim(1, -1), x.transpose(1, 3)])
+    ),
     "chunk": dict(do=lambda m, x: torch.cat(x.chunk(4, 1)[::-1], 1)),
     "slices": dict(do=lambda m, x: x[:, : x.shape[1] // 2] * x[:, x.shape[1] // 2 :], c=4),
     "strided places": dict(do=lambda m, x: x[:, :, ::2, 1:]),
@@ -242,6 +252,18 @@ def assigning(m, x):
 
 
 REFUSED = {  # what is done with a's maps, and words of the reason
+    "einsum over channels": (
+        dict(do=lambda m, x: torch.einsum("bchw,bcij->bhi", x, x)[:, None].expand(-1, 8, -1, -1)),
+        "multiplies maps with one another",
+    ),
+    "einsum of pairs of channels": (
+        dict(do=lambda m, x: torch.einsum("bchw,bkhw->bck", x, x)[..., None]),
+        "einsum in Net.forward, which joins channels along two dimensions",
+    ),
+    "einsum with letters left out": (
+        dict(do=lambda m, x: torch.einsum("b...,b...->b...", x, x)),
+        "multiplies maps with one another",
+    ),
     "a fixed view": (
         dict(do=lambda m, x: x.view(x.shape[0], 2, 4, 8, 8).flatten(1, 2)),
         "view in Net.forward",
@@ -440,7 +462,7 @@ class Scale(nn.Module):
     def forward(self, x):
         if x.shape[1] != self.n:
             raise ValueError("wrong number of maps")
-        return torch.einsum("nchw,c->nchw", x, self.scale[:, 0, 0])
+        return torch.einsum("nc...,c->nc...", x, self.scale[:, 0, 0])
 
 
 def test_a_rule_for_ones_own_module():
