@@ -168,12 +168,21 @@ def in_place(module, x):
     return module.to(x.device).double().requires_grad_(False)(x)
 
 
+def guarded(x):
+    """As long as all is finite, nothing happens."""
+    assert torch.isfinite(x).all()
+    if x.isnan().any() or torch.any(torch.isinf(x)).item():
+        raise ValueError("the maps are not finite")
+    return x
+
+
 CODE = {
     "a checkpoint": dict(do=lambda m, x: m.g(x), g=Checkpointed(False)),
     "a checkpoint of old": dict(do=lambda m, x: m.g(x), g=Checkpointed(True)),
     "as a tensor": dict(do=lambda m, x: torch.as_tensor(x).to(x.dtype).detach().clone()),
     "data and variables": dict(do=lambda m, x: torch.autograd.Variable(x.data)),
     "data that is set": dict(do=lambda m, x: with_data(x, x.flip(1).abs())),
+    "guards against what is not finite": dict(do=lambda m, x: guarded(x)),
     "an attribute that is set": dict(do=lambda m, x: differentiable(x)),
     "a module that is moved": dict(do=lambda m, x: in_place(m.g, x), g=nn.Conv2d(8, 8, 1)),
     "numbers of places": dict(do=by_number),
@@ -227,6 +236,24 @@ def test_a_branch_on_a_number_from_inside_a_tensor_is_not_followed():
             return x if x.mean().item() * 2 > 0 else -x
 
     graph = trace(Net(lambda m, x: m.g(x), g=Chooses()), X)
+    assert "a branch on the values of a tensor" in graph.group_of("a").reason
+
+
+ASKED = {
+    "NaN": lambda x: torch.isnan(x / 0).any(),
+    "infinity": lambda x: (x.exp() / 0).isinf().any(),
+    "another": lambda x: torch.signbit(x).any(),
+    "part": lambda x: torch.isnan(x).any(1)[0, 0, 0],
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_a_guard_that_finds_what_is_not_finite_is_not_followed(name):
+    class Guarded(nn.Module):
+        def forward(self, x):
+            return -x if ASKED[name](x) else x
+
+    graph = trace(Net(lambda m, x: m.g(x), g=Guarded()), X)
     assert "a branch on the values of a tensor" in graph.group_of("a").reason
 
 

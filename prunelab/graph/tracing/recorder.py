@@ -21,7 +21,7 @@ from prunelab.graph.operators import RULES
 from prunelab.graph.tracing.code import Unfollowed, explain
 from prunelab.graph.tracing.numbers import Float, Int, Number, Sizes, plain
 from prunelab.graph.tracing.shapes import run_module
-from prunelab.graph.tracing.spelling import ASIDE, NUMBERS, before_casts, spell
+from prunelab.graph.tracing.spelling import ASIDE, NUMBERS, before_casts, holds_if_finite, spell
 from prunelab.utils.modules import CONVS
 
 LAYERS = (*CONVS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
@@ -153,6 +153,9 @@ class Recorder(TorchFunctionMode):
         asks = not made and value is not None and name not in NUMBERS
         inside = any(self._node(leaf) in self.inside for leaf in tensors)
         if asks and inside and not (name == "item" and type(value) is float):
+            # a guard against NaN and infinity: finite numbers, pruned or not, go one way only
+            if name in ("__bool__", "item") and value is holds_if_finite(self._node(tensors[0])):
+                return value
             raise Unfollowed(LOOKS)
         node = self._note(op, target, args, kwargs, value)
         if made:

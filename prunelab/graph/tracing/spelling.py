@@ -33,6 +33,8 @@ CASTS |= {"detach", "data", "requires_grad_"}
 NUMBERS = {"numel", "nelement", "len"}  # of a shape
 OPERATORS = {"getitem", "setitem", "eq", "and", "or", "xor", "invert", "floordiv", "iadd", "isub"}
 OPERATORS |= {"imul", "ifloordiv", "imod", "iand", "ior", "ixor", "lshift", "rshift"}
+# what holds of numbers that are finite
+OF_FINITE = {("any", "isnan"): False, ("any", "isinf"): False, ("all", "isfinite"): True}
 
 
 def spell(func: Any, args: tuple[Any, ...]) -> tuple[str, Any, tuple[Any, ...]]:
@@ -61,3 +63,12 @@ def before_casts(node: fx.Node) -> fx.Node:
             break
         node = node.args[0]
     return node
+
+
+def holds_if_finite(node: fx.Node) -> bool | None:
+    """The answer of a node that asks nothing but whether all numbers are finite; None of others."""
+    inner = node.args[0] if len(node.args) == 1 and not node.kwargs else None
+    if not isinstance(inner, fx.Node):
+        return None
+    outer_name, name = (getattr(n.target, "__name__", n.target) for n in (node, inner))
+    return OF_FINITE.get((str(outer_name), str(name)))
