@@ -5,7 +5,7 @@ graph of operators · propagation: labels (labels) of channels, through it · op
 each, for what calls says · flow: which maps go where · numbering · history.
 """
 
-from prunelab.graph.channel_graph import ChannelGraph, trace
+from prunelab.graph.channel_graph import ChannelGraph, check_graph, trace
 from prunelab.graph.groups import Group
 from prunelab.graph.labels import Channels, Layer, Mix
 from prunelab.graph.operators import rule
@@ -17,6 +17,7 @@ __all__ = [
     "Group",
     "Layer",
     "Mix",
+    "check_graph",
     "rule",
     "trace",
     "trace_forward",

@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from html import escape
+from textwrap import shorten
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from prunelab.graph.flow import Flow
 from prunelab.graph.groups import FREE, Group, find_groups, find_stages, list_groups, say_role
-from prunelab.graph.history import find_history
+from prunelab.graph.history import find_history, outline
 from prunelab.graph.labels import Channels, Layer
 from prunelab.graph.walk import WRAP, walk
 from prunelab.utils.checks import did_you_mean
@@ -53,6 +54,7 @@ class ChannelGraph:
         self.input_shapes = [list(x.shape) for x in inputs]
         self.input_dtypes = [str(x.dtype).removeprefix("torch.") for x in inputs]
         self.channels = channels
+        self._outline = outline(model, channels.slices)
         self.shapes = dict(shapes)
         convs = ("conv", "shortcut")
         self.layers = [name for name, layer in shapes.items() if layer.kind in convs]
@@ -84,6 +86,16 @@ class ChannelGraph:
     def group_of(self, layer: str) -> Group:
         """The group of a layer, by qualified or paper name."""
         return self._group_of[self.find(layer)]
+
+    def find_change(self, model: nn.Module) -> str:
+        """What is not as in the model that was traced, as a clause; "" for that or a copy of it."""
+        now = outline(model, self.channels.slices)
+        for name in [*self._outline, *now]:
+            was, found = (own.get(name, "missing") for own in (self._outline, now))
+            if was != found:
+                was, found = (shorten(words, 60, placeholder=" …") for words in (was, found))
+                return f"{name or 'the model'} was {was}, and is {found} in this network"
+        return ""
 
     def find(self, layer: str) -> str:
         """The qualified name of a layer, given by that or by its paper name.
@@ -255,7 +267,7 @@ class ChannelGraph:
                 f"  {row['stage']} {row['number']} = {row['leader']}, {row['filters']}{tied}"
                 + f"  (stays: {row['verdict']})" * stays
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  {words}" for words in self._idle)])
 
     def _repr_html_(self) -> str:
         """The table that a notebook shows: a row for each group, with the reason if it stays."""
@@ -267,7 +279,15 @@ class ChannelGraph:
                 index=False, border=0, justify="left"
             )
         box = '<div style="max-height:32em;overflow:auto">'
-        return f"{box}<b>{escape(self._title)}</b>{table}</div>"
+        idle = "".join(map(escape, self._idle))
+        return f"{box}<b>{escape(self._title)}</b>{table}{idle}</div>"
+
+    @property
+    def _idle(self) -> list[str]:
+        """What the run did not reach, as a line; none if it reached all."""
+        idle = self.channels.idle
+        more = f" and {len(idle) - 5} more" if len(idle) > 5 else ""
+        return [f"never ran, so not adapted: {', '.join(idle[:5])}{more}"] if idle else []
 
     @property
     def _title(self) -> str:
@@ -320,6 +340,13 @@ def trace(model: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> Chann
     return ChannelGraph(model, inputs, channels, shapes, flow)
 
 
+def check_graph(graph: object, taker: str) -> None:
+    """ValueError unless it is a graph; `taker` is the function that takes it."""
+    if not isinstance(graph, ChannelGraph):
+        given = type(graph).__name__
+        raise ValueError(f"{taker} takes the graph of trace(model, example_input), not {given}")
+
+
 def _check_model(model: nn.Module) -> None:
     """ValueError for what is no plain nn.Module, with what to pass instead."""
     if isinstance(model, type):
@@ -334,6 +361,10 @@ def _check_model(model: nn.Module) -> None:
         )
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         raise ValueError(f"{name} wraps the model: pass model.module, and wrap what comes out anew")
+    if any(isinstance(m, fx.GraphModule) and "eval" in vars(m) for m in model.modules()):
+        raise ValueError(
+            "an exported model has no Python code to follow: pass the module that it was made from"
+        )
     if hasattr(model, "_orig_mod"):  # of torch.compile
         raise ValueError(
             "a compiled model cannot be followed: pass model._orig_mod, and compile what comes out "

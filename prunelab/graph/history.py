@@ -1,6 +1,6 @@
-"""What earlier pruning left of a model, in the numbers of the original one."""
+"""What earlier pruning left of a model, in the numbers of the original one; and what it is now."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Protocol
 
 from torch import nn
@@ -25,3 +25,23 @@ class History(Protocol):
 def find_history(model: nn.Module) -> History | None:
     """The history of a model; None for one that was never pruned."""
     return getattr(model, "pruning_plan", None)
+
+
+def outline(model: nn.Module, sliced: Container[str]) -> dict[str, str]:
+    """What must be as it was for a trace to hold, in words.
+
+    Args:
+        model: a network.
+        sliced: of its buffers, those that lose something; others may change, as a cache does.
+
+    Returns:
+        {module or tensor: its class or shape}, and the filters that earlier pruning left.
+    """
+    history = find_history(model)
+    kept = (
+        {} if history is None else {f"what is left of {n}": str(k) for n, k in history.keep.items()}
+    )
+    buffers = [(name, tensor) for name, tensor in model.named_buffers() if name in sliced]
+    tensors = (*model.named_parameters(), *buffers)
+    kinds = {name: type(module).__qualname__ for name, module in model.named_modules()}
+    return {name: str(tuple(tensor.shape)) for name, tensor in tensors} | kept | kinds

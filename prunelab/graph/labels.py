@@ -102,6 +102,7 @@ class Channels:
         counts: {(module, attribute, place): what it counts}.
         mixes: {operator that mixes channels: Mix}.
         computed: {what reads maps with more than one weight: (dimension of its input, labels)}.
+        places: {layer: for each use along places, (the channels that it runs for, positions)}.
         weights: {tensor that the code works on: labels of its filters, of its inputs}.
         lengths: {length of weight norm's vectors: (the vectors, dimension of the lengths)}.
         reasons: {label: why it must stay}.
@@ -110,6 +111,7 @@ class Channels:
         uses: names of layers, one for each use of one.
         by_hand: {tensor that the model's own code reads in a way no rule knows: where}.
         called: modules and tensors that the run has used.
+        idle: modules and parameters that it has not, nothing inside them either.
         alias: {tensor: its one name}.
         parameters: names of the parameters among them.
     """
@@ -125,6 +127,7 @@ class Channels:
         self.counts: dict[tuple[str, str, int | None], Tensor] = {}
         self.mixes: dict[str, Mix] = {}
         self.computed: dict[str, tuple[int, Tensor]] = {}
+        self.places: dict[str, tuple[tuple[Tensor, int], ...]] = {}
         self.weights: dict[str, tuple[Tensor, Tensor]] = {}
         self.lengths: dict[str, tuple[str, int]] = {}
         self.reasons: dict[int, str] = {}
@@ -133,6 +136,7 @@ class Channels:
         self.uses: list[str] = []
         self.by_hand: dict[str, str] = {}
         self.called: set[str] = set()
+        self.idle: list[str] = []
         self.alias: dict[str, str] = {}
         self.parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
         first: dict[int, str] = {}
@@ -213,6 +217,10 @@ class Channels:
         """The filters of these labels must stay; the first reason given holds."""
         for label in labels.unique().tolist():
             self.reasons.setdefault(label, reason)
+
+    def run_for(self, labels: Tensor, layer: str, positions: int) -> None:
+        """Of the positions of a layer along places, each of these channels has as many."""
+        self.places[layer] = (*self.places.get(layer, ()), (labels.reshape(-1), positions))
 
     def use(self, layer: Layer) -> None:
         """Note a use of a layer; positions add up."""

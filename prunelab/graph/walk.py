@@ -47,13 +47,21 @@ def walk(
         shortcuts, whole = set(), type(model).__name__
         flow = [Flow("input 1", whole, ()), Flow(whole, "output 1", ())]
     layers = dict(channels.layers)
-    idle = [name for name, _ in skeleton.named_parameters() if not channels.called & _owners(name)]
-    if idle or reads_training(skeleton):
+    if _find_idle(skeleton, channels) or reads_training(skeleton):
         _follow_training(skeleton, given, channels)
+    channels.idle = _find_idle(skeleton, channels)
     _refuse_unfinished(channels)
     _refuse_unknown(skeleton, channels)
     _warn_of_uncounted(skeleton, channels)
     return channels, number_layers(layers, shortcuts), flow
+
+
+def _find_idle(skeleton: nn.Module, channels: Channels) -> list[str]:
+    """The modules and parameters that never ran; of those inside one another, the outermost."""
+    owners = {name: _owners(name) for name, _ in skeleton.named_parameters()}
+    ran = set().union(*(own for own in owners.values() if channels.called & own))
+    idle = [min(own - ran, key=len) for own in owners.values() if own - ran]
+    return list(dict.fromkeys(idle))
 
 
 def _owners(tensor: str) -> set[str]:
@@ -64,13 +72,14 @@ def _owners(tensor: str) -> set[str]:
 
 def _follow_training(skeleton: nn.Module, inputs: tuple[Tensor, ...], channels: Channels) -> None:
     """Follow what the model's code does in training only."""
-    mixes, computed = dict(channels.mixes), dict(channels.computed)  # by the names of that trace
+    # of evaluation: what is named after the nodes of its trace, and what it costs
+    kept = {name: dict(getattr(channels, name)) for name in ("mixes", "computed", "places")}
     try:
         with _told(skeleton, inputs):
             traced = trace_forward(skeleton.train(), inputs)
         Propagation(traced, skeleton, channels).run()
-        channels.mixes, channels.computed = mixes, computed
-    except (WhollyUnfollowed, ValueError) as error:
+        vars(channels).update(kept)
+    except (WhollyUnfollowed, ValueError, RuntimeError) as error:
         warn(
             f"what {type(skeleton).__name__} does in training only could not be followed "
             f"({error}); if that needs a number of maps that pruning changes, the pruned model can "
@@ -81,12 +90,17 @@ def _follow_training(skeleton: nn.Module, inputs: tuple[Tensor, ...], channels: 
 
 @contextmanager
 def _told(model: nn.Module, inputs: tuple[Tensor, ...]) -> Iterator[None]:
-    """What the model itself raises becomes a sentence."""
+    """What the model itself raises becomes a sentence, and what following it raises another."""
     try:
         yield
     except WhollyUnfollowed:
         raise
     except Exception as error:
+        if not getattr(error, "raised_anyway", False):
+            raise RuntimeError(
+                f"{type(model).__name__} runs, but following its code failed, which is a fault of "
+                f"prunelab ({type(error).__name__}: {first_line(error)}): please report it"
+            ) from error
         given = ", ".join(str(tuple(x.shape)) for x in inputs)
         words = f"{type(model).__name__} does not take an input of shape {given}"
         lacks = isinstance(error, TypeError) and "missing" in str(error)

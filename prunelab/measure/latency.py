@@ -1,6 +1,5 @@
 """How long a network really takes: measured here, networks in turns, beside what they compute."""
 
-import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from prunelab.export import open_converted
 from prunelab.utils.checks import check_choice, check_whole
 from prunelab.utils.devices import pick_device
-from prunelab.utils.modules import CONVS
+from prunelab.utils.modules import CONVS, copy_with
 
 FORMATS = ("contiguous", "channels_last")
 RUNTIMES = ("torch", "onnxruntime")
@@ -80,7 +79,7 @@ def measure_latency(
     memory = torch.channels_last if channels_last else torch.contiguous_format
     copies = {}
     for name, original in models.items():
-        copied = copy.deepcopy(original).eval().to(where)
+        copied = copy_with(original, torch.clone).eval().to(where)
         copies[name] = copied.to(memory_format=memory)
     images = torch.zeros(batch, *input_shape, device=where)
     if images.ndim == 4:

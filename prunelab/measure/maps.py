@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunelab.graph import ChannelGraph
+from prunelab.graph import ChannelGraph, check_graph
 from prunelab.utils.modules import find_place
 
 
@@ -22,13 +22,14 @@ def feature_maps(graph: ChannelGraph, layer: str, images: Tensor) -> Tensor:
         what it makes at first.
 
     Raises:
-        ValueError: an unknown layer, or one that the model's code applies as a function.
+        ValueError: no graph, an unknown layer, or one that the model's code applies as a function.
 
     Example:
         >>> images, labels = next(data.val.batches(8))
         >>> feature_maps(graph, "conv_2", images).shape
         torch.Size([8, 16, 32, 32])
     """
+    check_graph(graph, "feature_maps")
     model, module = graph.model, graph.module_of(layer)
     found: list[Tensor] = []
 

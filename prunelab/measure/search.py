@@ -38,7 +38,7 @@ class Choice(NamedTuple):
     ratios: list[float]
     losses: np.ndarray  # (levels,) by how much the cross-entropy rises
     shares: np.ndarray  # (levels,) of the correct predictions, how many are left
-    widths: np.ndarray  # (levels, 3, layers) how many outputs, inputs and groups fewer
+    widths: np.ndarray  # (levels, 4, layers) outputs, inputs, groups, positions: how many fewer
 
 
 def as_number(limit: float, whole: float) -> float:
@@ -116,16 +116,18 @@ def _make_choice(graph: ChannelGraph, key: str, curve: pd.DataFrame, align: int)
 
 
 def _widths(graph: ChannelGraph, key: str, ratio: float, align: int) -> np.ndarray:
-    """(3, layers): outputs, inputs and groups of each layer when one key is pruned."""
-    left_out, left_in, groups = widths_after(graph, make_plan(graph, {key: ratio}, align=align))
-    layers = graph.shapes.items()
-    return np.array(
-        [
-            [left_out.get(name, layer.n_out) for name, layer in layers],
-            [left_in.get(name, layer.n_in) for name, layer in layers],
-            [groups.get(name, layer.groups) for name, layer in layers],
-        ]
-    )
+    """(4, layers): outputs, inputs, groups and positions of each layer when one key is pruned."""
+    left = widths_after(graph, make_plan(graph, {key: ratio}, align=align))
+    whole = _whole_widths(graph)
+    names = [*graph.shapes]
+    rows = zip(left, whole, strict=True)
+    return np.array([[*map(own.get, names, row)] for own, row in rows])
+
+
+def _whole_widths(graph: ChannelGraph) -> np.ndarray:
+    """(4, layers): outputs, inputs, groups and positions of each layer of the whole network."""
+    layers = graph.shapes.values()
+    return np.array([(s.n_out, s.n_in, s.groups, s.positions) for s in layers]).T
 
 
 class Search:
@@ -136,18 +138,17 @@ class Search:
     ) -> None:
         self.graph, self.choices, self.accuracy, self.align = graph, choices, accuracy, align
         layers = list(graph.shapes.values())
-        rows = [[s.n_out for s in layers], [s.n_in for s in layers], [s.groups for s in layers]]
-        self.whole = np.array(rows)
+        self.whole = _whole_widths(graph)
         self.kernels = np.array([math.prod(s.kernel) for s in layers], dtype=float)
-        self.positions = self.kernels * [s.positions for s in layers]
         self.bias = np.array([s.bias for s in layers], dtype=float)
         self.start = self._costs(self.whole[None])
 
     def _costs(self, widths: np.ndarray) -> dict[str, np.ndarray]:
-        """(n, 3, layers) -> multiply-adds and parameters, each (n,)."""
-        out, into, groups = widths[:, 0], widths[:, 1], widths[:, 2]
+        """(n, 4, layers) -> multiply-adds and parameters, each (n,)."""
+        out, into, groups, positions = widths.swapaxes(0, 1)
         pairs = (out * (into // groups)).astype(float)
-        return {"flops": pairs @ self.positions, "params": pairs @ self.kernels + out @ self.bias}
+        flops = (pairs * positions) @ self.kernels
+        return {"flops": flops, "params": pairs @ self.kernels + out @ self.bias}
 
     def solve(self, limits: Mapping[str, float]) -> ChosenRatios:
         """The ratios with the smallest loss found within limits, {"flops" or "params": limit}."""
@@ -163,7 +164,7 @@ class Search:
                 )
 
         def over(widths: np.ndarray) -> np.ndarray:
-            """(n, 3, layers) -> (n,) the largest cost over its budget."""
+            """(n, 4, layers) -> (n,) the largest cost over its budget."""
             costs = self._costs(widths)
             return np.max([costs[name] / budget for name, budget in budgets.items()], axis=0)
 
@@ -180,7 +181,7 @@ class Search:
         return self._name(self._swap(best, over))
 
     def _narrow(self, levels: Sequence[int]) -> np.ndarray:
-        """(3, layers): the widths that are left at these levels."""
+        """(4, layers): the widths that are left at these levels."""
         pairs = zip(self.choices, levels, strict=True)
         return self.whole - sum(choice.widths[level] for choice, level in pairs)
 

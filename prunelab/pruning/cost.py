@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from prunelab.graph import ChannelGraph, Layer
+from prunelab.graph import ChannelGraph, Layer, check_graph
 from prunelab.pruning.plan import PruningPlan
 from prunelab.pruning.surgery import alive_after
 
@@ -36,17 +36,19 @@ def measure_cost(
     """
     import pandas as pd
 
-    left_out, left_in, groups = widths_after(graph, plan)
+    check_graph(graph, "measure_cost")
+    left_out, left_in, groups, positions = widths_after(graph, plan)
     rows = []
     for name, layer in graph.shapes.items():
         if not shortcuts and layer.kind == "shortcut":
             continue
-        before = _count_layer(layer, layer.n_in, layer.n_out, layer.groups)
+        before = _count_layer(layer, layer.n_in, layer.n_out, layer.groups, layer.positions)
         after = _count_layer(
             layer,
             left_in.get(name, layer.n_in),
             left_out.get(name, layer.n_out),
             groups.get(name, layer.groups),
+            positions.get(name, layer.positions),
         )
         rows.append((name, layer.paper_name, *before, *after))
     names = ("maps", "flops", "params")
@@ -61,24 +63,41 @@ def measure_memory(graph: ChannelGraph, cost: "pd.DataFrame") -> "pd.DataFrame":
     For one image, in 32-bit floats.
     """
     pixels = [4 * math.prod(graph.shapes[name].size) for name in cost["layer"]]
-    return cost.assign(memory=cost["maps"] * pixels, memory_after=cost["maps_after"] * pixels)
+    after = cost["maps_after"] * pixels
+    along = cost["layer"].isin(graph.channels.places)  # there, the channels are among the pixels
+    fewer = after * cost["flops_after"] // cost["flops"]
+    return cost.assign(memory=cost["maps"] * pixels, memory_after=after.mask(along, fewer))
 
 
 def widths_after(graph: ChannelGraph, plan: PruningPlan | None) -> tuple[dict[str, int], ...]:
-    """What is left of each layer's filters, input channels and groups; of those not named, all."""
+    """What is left of layers' outputs, inputs, groups and positions; of those not named, all."""
     if plan is None:
-        return {}, {}, {}
+        return {}, {}, {}, {}
     channels, alive = graph.channels, alive_after(graph, plan)
     depthwise = [name for name in graph.shapes if channels.groups.get(name) == "go"]
     groups = {name: channels.reads[name] for name in depthwise if name in channels.reads}
-    return tuple(graph.count(alive, labels) for labels in (channels.made, channels.reads, groups))
+    each = [graph.count(alive, labels) for labels in (channels.made, channels.reads, groups)]
+    return *each, _positions_after(graph, alive)
 
 
-def _count_layer(layer: Layer, n_in: int, n_out: int, groups: int) -> tuple[int, int, int]:
+def _positions_after(graph: ChannelGraph, alive: Tensor) -> dict[str, int]:
+    """Of layers along places, which run for each channel by itself: where they still run."""
+    after = {}
+    for name, uses in graph.channels.places.items():
+        labels = {i: own for i, (own, _) in enumerate(uses)}
+        left = graph.count(alive, labels)
+        gone = [n * (len(own) - left[i]) // len(own) for i, (own, n) in enumerate(uses)]
+        after[name] = graph.shapes[name].positions - sum(gone)
+    return after
+
+
+def _count_layer(
+    layer: Layer, n_in: int, n_out: int, groups: int, positions: int
+) -> tuple[int, int, int]:
     """Maps, multiply-adds n_out · n_in · k² · h · w, and parameters n_out · n_in · k² + biases."""
     weights = n_out * (n_in // groups) * math.prod(layer.kernel)
     params = 0 if layer.kind == "filter" else weights + layer.bias * n_out
-    return n_out, weights * layer.positions, params
+    return n_out, weights * positions, params
 
 
 def total_cost(
@@ -106,6 +125,7 @@ def total_cost(
     """
     import pandas as pd
 
+    check_graph(graph, "total_cost")
     plans = dict(plan) if isinstance(plan, Mapping) else {"after": plan}
     every = {name: tensor.numel() for name, tensor in graph.model.named_parameters()}
     rows = {}

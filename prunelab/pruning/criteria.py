@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunelab.data import DataSplits, FileSplit, Split, pick_batch_size
-from prunelab.graph import ChannelGraph
-from prunelab.utils.checks import check_choice
+from prunelab.graph import ChannelGraph, check_graph
+from prunelab.utils.checks import check_choice, check_seed
 from prunelab.utils.modules import find_place, widen
 from prunelab.utils.progress import Report
 
@@ -91,7 +91,9 @@ def score_filters(
         ValueError: an unknown criterion, or one that lacks data or a batch norm; weights that are
             not finite.
     """
+    check_graph(graph, "score_filters")
     check_choice("criterion", criterion, CRITERIA)
+    check_seed(seed)
     names = graph.scored if layers is None else [graph.find(layer) for layer in layers]
     scores = _score(graph, criterion, names, data, images, seed, on_progress)
     for name, own in scores.items():
@@ -151,6 +153,8 @@ def score_statistics(
     Example:
         >>> score_statistics(graph, data, images=1000)["mean_std"]["layer1.0.conv1"]
     """
+    check_graph(graph, "score_statistics")
+    check_seed(seed)
     split = getattr(data, "train", data)
     with _evaluating(graph.model):
         batches = _pick_batches(split, images, seed, on_progress)

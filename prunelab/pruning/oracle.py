@@ -185,7 +185,7 @@ def compare_with_silenced(
     Args:
         model: the network; it is left untouched.
         plan: of `make_plan`.
-        images: (n, 3, h, w), normalised, on the model's device.
+        images: (n, 3, h, w), normalised.
         masked: also a row for the network whose filters are only zero (`mask`).
         graph: the trace of `model`, when at hand.
 
@@ -203,7 +203,7 @@ def compare_with_silenced(
     networks = {"removed": prune(model, plan, graph=graph)}
     if masked:
         networks["masked"] = mask(model, plan, graph=graph)
-    rows = []
+    rows, images = [], like_model(model, images)
     with torch.inference_mode():
         truth = silence(model, plan, graph=graph).eval()(images)
         for name, network in networks.items():

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from prunelab.data import DataSplits
-from prunelab.graph import ChannelGraph, Group
+from prunelab.graph import ChannelGraph, Group, check_graph
 from prunelab.pruning.criteria import CRITERIA, WEIGHT_CRITERIA, score_filters
 from prunelab.pruning.hand import Picks, list_picks, read_picks
 from prunelab.pruning.plan import PruningPlan
 from prunelab.pruning.surgery import remember
-from prunelab.utils.checks import check_choice, check_whole
+from prunelab.utils.checks import check_choice, check_seed, check_whole
 from prunelab.utils.modules import widen
 
 STRATEGIES = ("independent", "greedy")
@@ -91,13 +91,12 @@ def make_plan(
     Example:
         >>> plan = make_plan(graph, {"stage1": 0.6, "conv_16": 0})
     """
-    if not isinstance(graph, ChannelGraph):
-        given = type(graph).__name__
-        raise ValueError(f"make_plan takes the graph of trace(model, example_input), not {given}")
+    check_graph(graph, "make_plan")
     check_choice("strategy", strategy, STRATEGIES)
     check_choice("order", order, ORDERS)
     check_choice("criterion", criterion, CRITERIA)
     check_whole("align", align, why="8 keeps widths at multiples of 8")
+    check_seed(seed)
     if strategy == "greedy":
         _check_greedy(criterion, scores)
     channels = graph.channels

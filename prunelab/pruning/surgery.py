@@ -3,12 +3,11 @@
 import copy
 import weakref
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from prunelab.graph import ChannelGraph, Channels, trace
+from prunelab.graph import ChannelGraph, Channels, check_graph, trace
 from prunelab.pruning.plan import PruningPlan, check_widths
 from prunelab.utils.modules import copy_with, find_layout
 
@@ -23,14 +22,16 @@ def prune(model: nn.Module, plan: PruningPlan, *, graph: ChannelGraph | None = N
     Args:
         model: the network; it is left untouched.
         plan: of `make_plan`.
-        graph: the trace of `model`. By default that from which the plan was made; a new one where
-            the model is another, or its modules or their shapes were changed since.
+        graph: the trace of `model`, or of a copy of it. By default that from which the plan was
+            made; a new one where the model is another, or its modules or their shapes were changed
+            since.
 
     Returns:
         A plain nn.Module of the same class.
 
     Raises:
-        ValueError: the plan was made for another network, or keeps filters that are gone.
+        ValueError: the plan or the graph was made for another network, or the plan keeps filters
+            that are gone.
 
     Example:
         >>> small = prune(model, make_plan(trace(model, x), {"*": 0.3}))
@@ -95,27 +96,28 @@ def remember(plan: PruningPlan, graph: ChannelGraph) -> PruningPlan:
     """
     seen = copy.copy(graph)
     seen.model = None  # type: ignore[assignment]
-    found = weakref.ref(graph.model), _outline(graph.model), seen
-    object.__setattr__(plan, "_traced", found)  # not one of its fields
+    object.__setattr__(plan, "_traced", (weakref.ref(graph.model), seen))  # not one of its fields
     return plan
 
 
-def _outline(model: nn.Module) -> list[Any]:
-    """What must be as it was for a trace to hold: the modules and the shapes of their tensors."""
-    tensors = (*model.named_parameters(), *model.named_buffers())
-    kinds = [(name, type(module)) for name, module in model.named_modules()]
-    return [*kinds, *((name, tensor.shape) for name, tensor in tensors)]
-
-
 def find_graph(model: nn.Module, plan: object, graph: ChannelGraph | None) -> ChannelGraph:
-    """The trace of a model: the one given, that of its plan, or a new one."""
+    """The trace of a model: the one given, that of its plan, or a new one.
+
+    ValueError where the one given is that of another network.
+    """
     if not isinstance(model, nn.Module) or not isinstance(plan, PruningPlan):
         given = f"{type(model).__name__} and {type(plan).__name__}"
         raise ValueError(f"prune takes a model and a plan of make_plan, not {given}")
     if graph is not None:
+        check_graph(graph, "prune")
+        if change := graph.find_change(model):
+            raise ValueError(
+                f"this graph was made for another network: {change}; pass "
+                "graph=trace(model, example_input), or leave graph out"
+            )
         return graph
-    traced, outline, seen = getattr(plan, "_traced", (lambda: None, [], None))
-    if seen is None or traced() is not model or outline != _outline(model):
+    traced, seen = getattr(plan, "_traced", (lambda: None, None))
+    if seen is None or traced() is not model or seen.find_change(model):
         return trace(model, plan.example_inputs())
     found: ChannelGraph = copy.copy(seen)
     found.model = model

@@ -112,11 +112,17 @@ def compare_networks(
         accuracy_high (Wilson's 95 % interval), loss.
 
     Raises:
-        ValueError: as `evaluate`.
+        ValueError: models without names; else as `evaluate`.
 
     Example:
         >>> compare_networks({"whole": model, "pruned": small}, data.test)
     """
+    if not isinstance(models, Mapping):
+        given = type(models).__name__
+        raise ValueError(
+            "compare_networks takes models by name, such as {'whole': model, 'pruned': small}, "
+            f"not {given}"
+        )
     rows = []
     for i, (name, model) in enumerate(models.items()):
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -23,22 +24,32 @@ def copy_with(model: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module
         if isinstance(tensor, nn.Parameter):
             new = nn.Parameter(new, tensor.requires_grad)
         memo[id(tensor)] = new
-    for module in model.modules():  # weights that a hook computes, which deepcopy refuses
-        for held in vars(module).values():
-            for value in held if isinstance(held, list | tuple) else [held]:
-                if isinstance(value, Tensor) and value.grad_fn is not None:
-                    memo[id(value)] = value.detach().clone()
-    try:
-        copied: nn.Module = copy.deepcopy(model, dict(memo))
-    except TypeError:
-        for module in model.modules():
-            _share_uncopyable(vars(module).values(), memo)
-        copied = copy.deepcopy(model, memo)
+    with _CopiesComputed():
+        try:
+            copied: nn.Module = copy.deepcopy(model, dict(memo))
+        except TypeError:
+            for module in model.modules():
+                _share_uncopyable(vars(module).values(), memo)
+            copied = copy.deepcopy(model, memo)
     for module, own in zip(model.modules(), copied.modules(), strict=True):
         own.training = module.training
         if isinstance(module, fx.GraphModule):  # which copies its graph alone
             _complete(module, own, memo)
     return copied
+
+
+class _CopiesComputed(TorchFunctionMode):
+    """Copies tensors that were computed with gradients (maps that a forward keeps), without them.
+
+    deepcopy refuses those.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if func is Tensor.__deepcopy__ and not args[0].is_leaf:
+            return args[0].detach().clone()
+        return func(*args, **(kwargs or {}))
 
 
 def _share_uncopyable(values: Iterable[Any], memo: dict[int, Any]) -> None:

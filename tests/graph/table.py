@@ -1054,7 +1054,8 @@ def make_forms() -> dict[str, Case]:
             2,
             {"g": nn.LSTM(8, 5, bidirectional=True)},
         ),
-        "einsum": Case(lambda m, x: torch.einsum("nchw,nchw->nch", x, x)),
+        "einsum channel by channel": Case(lambda m, x: torch.einsum("nchw,nchw->nch", x, x)),
+        "einsum over channels": Case(lambda m, x: torch.einsum("nchw,nkhw->nck", x, x)),
     }
 
 

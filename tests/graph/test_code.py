@@ -17,6 +17,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import DeformConv2d
 
 from prunelab import load_pruned, make_plan, prune, save_pruned, silence, trace
+from prunelab.graph.tracing import Trace
 
 
 class Block(nn.Module):
@@ -150,11 +151,40 @@ def by_number(m, x):
     return F.pad(x, [0] * 2 + [x.size(3) // 4, 0])[:, :, : round(scale * 4)]
 
 
+def with_data(x, data):
+    y = x * 1
+    y.data = data
+    return y
+
+
+def differentiable(x):
+    x = x.detach()
+    x.requires_grad = True
+    return x
+
+
+def in_place(module, x):
+    """Moved and cast, to where and what it was."""
+    return module.to(x.device).double().requires_grad_(False)(x)
+
+
+def guarded(x):
+    """As long as all is finite, nothing happens."""
+    assert torch.isfinite(x).all()
+    if x.isnan().any() or torch.any(torch.isinf(x)).item():
+        raise ValueError("the maps are not finite")
+    return x
+
+
 CODE = {
     "a checkpoint": dict(do=lambda m, x: m.g(x), g=Checkpointed(False)),
     "a checkpoint of old": dict(do=lambda m, x: m.g(x), g=Checkpointed(True)),
     "as a tensor": dict(do=lambda m, x: torch.as_tensor(x).to(x.dtype).detach().clone()),
     "data and variables": dict(do=lambda m, x: torch.autograd.Variable(x.data)),
+    "data that is set": dict(do=lambda m, x: with_data(x, x.flip(1).abs())),
+    "guards against what is not finite": dict(do=lambda m, x: guarded(x)),
+    "an attribute that is set": dict(do=lambda m, x: differentiable(x)),
+    "a module that is moved": dict(do=lambda m, x: in_place(m.g, x), g=nn.Conv2d(8, 8, 1)),
     "numbers of places": dict(do=by_number),
     "a namespace": dict(do=lambda m, x: SimpleNamespace(maps=[x, x.relu()]).maps[-1]),
     "a dict": dict(do=lambda m, x: {"maps": x, "none": None}["maps"]),
@@ -207,6 +237,46 @@ def test_a_branch_on_a_number_from_inside_a_tensor_is_not_followed():
 
     graph = trace(Net(lambda m, x: m.g(x), g=Chooses()), X)
     assert "a branch on the values of a tensor" in graph.group_of("a").reason
+
+
+ASKED = {
+    "NaN": lambda x: torch.isnan(x / 0).any(),
+    "infinity": lambda x: (x.exp() / 0).isinf().any(),
+    "another": lambda x: torch.signbit(x).any(),
+    "part": lambda x: torch.isnan(x).any(1)[0, 0, 0],
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_a_guard_that_finds_what_is_not_finite_is_not_followed(name):
+    class Guarded(nn.Module):
+        def forward(self, x):
+            return -x if ASKED[name](x) else x
+
+    graph = trace(Net(lambda m, x: m.g(x), g=Guarded()), X)
+    assert "a branch on the values of a tensor" in graph.group_of("a").reason
+
+
+class MaxNorm(nn.Conv2d):
+    """As EEGNet writes it: no filter's norm is over 1."""
+
+    def forward(self, x):
+        self.weight.data = torch.renorm(self.weight.data, 2, 0, 1)
+        return super().forward(x)
+
+
+def test_a_weight_whose_numbers_the_code_sets_stays():
+    graph = trace(Net(lambda m, x: m.g(x), g=MaxNorm(8, 8, 1)), X)
+    reason = graph.group_of("a").reason
+    assert "MaxNorm (g), whose forward cannot be followed, at `self.weight.data = " in reason
+    assert "sets the data of g.weight" in reason
+    assert graph.group_of("b").prunable
+
+
+def test_a_fault_of_the_tracer_is_not_told_as_the_models(monkeypatch):
+    monkeypatch.setattr(Trace, "recompile", lambda self: {}["odd"])
+    with pytest.raises(RuntimeError, match=r"Net runs, but following its code failed.*KeyError"):
+        trace(Net(lambda m, x: x), X)
 
 
 def test_deformable_convolutions():
@@ -299,6 +369,25 @@ def test_what_cannot_be_copied_is_shared():
     assert small.file is model.file
     assert small.nested["locks"][0] is model.nested["locks"][0]
     assert small.nested is not model.nested
+
+
+def test_maps_that_a_forward_kept_are_copied_wherever_they_are(tmp_path):
+    def keep(m, x):
+        m.kept = {"maps": x, "more": [{"deep": (x.relu(),)}], "other": SimpleNamespace(maps=x)}
+        return x
+
+    model = Net(keep)
+    whole = model(X)
+    plan = make_plan(trace(model, X), {"a": 0.5})
+    small = prune(model, plan)
+    truth = silence(model, plan)(X)
+    assert torch.allclose(small(X), truth)
+    path = save_pruned(tmp_path / "small.safetensors", small, plan)
+    loaded = load_pruned(path, model)
+    assert torch.equal(loaded.kept["maps"], loaded.kept["other"].maps)  # the same, before it runs
+    assert torch.equal(loaded(X), small(X))
+    assert model.kept["maps"].requires_grad
+    assert torch.equal(model(X), whole)
 
 
 def test_a_plan_remembers_its_trace_but_no_model(monkeypatch):

@@ -151,6 +151,31 @@ def test_what_cannot_be_traced_says_so():
         trace(nn.Linear(3, 3), torch.zeros(1, 3))
 
 
+def test_what_never_ran_is_named():
+    class Heads(nn.Module):
+        def __init__(self, wide):
+            super().__init__()
+            self.first, self.narrow = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3)
+            self.extra = nn.Sequential(nn.Conv2d(8, 16, 3), nn.ReLU(), nn.Linear(16, 4))
+            self.scale, self.late, self.wide = nn.Parameter(torch.ones(8)), nn.Linear(4, 2), wide
+            if wide:
+                self.old = nn.ModuleList(nn.Conv2d(8, 8, 3) for _ in range(6))
+
+        def forward(self, x):
+            x = self.first(x).relu()
+            if self.wide:
+                return self.extra[2](self.extra[0](x).mean((2, 3))) + self.scale.sum()
+            x = self.narrow(x).mean((2, 3))
+            return self.late(x) if self.training else x  # training's part is followed too
+
+    graph = trace(Heads(False), X)
+    line = "never ran, so not adapted: scale, extra"
+    assert repr(graph).endswith(f"\n  {line}")
+    assert line in graph._repr_html_()
+    assert repr(trace(Heads(True), X)).endswith("never ran, so not adapted: narrow, late, old")
+    assert "never ran" not in repr(trace(load_model("resnet20"), X))
+
+
 def test_tracing_changes_nothing():
     model = load_model("resnet20").train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

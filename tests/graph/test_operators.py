@@ -124,6 +124,16 @@ FREE = {
     ),
     "prelu": dict(do=lambda m, x: m.g(x), g=nn.PReLU(8)),
     "stochastic depth": dict(do=lambda m, x: x + m.g(x), g=StochasticDepth(0.5, "row")),
+    "einsum as a scale": dict(
+        do=lambda m, x: torch.einsum("bchw,bc,c->bchw", x, x.mean((2, 3)).sigmoid(), m.g),
+        g=nn.Parameter(torch.rand(8)),
+    ),
+    "einsum as attention to places": dict(
+        do=lambda m, x: torch.einsum("bchw,bij->bcij", x, m.g(x)[:, 0]), g=nn.Conv2d(8, 1, 1)
+    ),
+    "einsum in another order": dict(
+        do=lambda m, x: torch.einsum(" bhwc , bkhc -> bchk", [x.movedim(1, -1), x.transpose(1, 3)])
+    ),
     "chunk": dict(do=lambda m, x: torch.cat(x.chunk(4, 1)[::-1], 1)),
     "slices": dict(do=lambda m, x: x[:, : x.shape[1] // 2] * x[:, x.shape[1] // 2 :], c=4),
     "strided places": dict(do=lambda m, x: x[:, :, ::2, 1:]),
@@ -242,6 +252,18 @@ def assigning(m, x):
 
 
 REFUSED = {  # what is done with a's maps, and words of the reason
+    "einsum over channels": (
+        dict(do=lambda m, x: torch.einsum("bchw,bcij->bhi", x, x)[:, None].expand(-1, 8, -1, -1)),
+        "multiplies maps with one another",
+    ),
+    "einsum of pairs of channels": (
+        dict(do=lambda m, x: torch.einsum("bchw,bkhw->bck", x, x)[..., None]),
+        "einsum in Net.forward, which joins channels along two dimensions",
+    ),
+    "einsum with letters left out": (
+        dict(do=lambda m, x: torch.einsum("b...,b...->b...", x, x)),
+        "multiplies maps with one another",
+    ),
     "a fixed view": (
         dict(do=lambda m, x: x.view(x.shape[0], 2, 4, 8, 8).flatten(1, 2)),
         "view in Net.forward",
@@ -364,6 +386,9 @@ def test_inputs_that_are_no_images(tmp_path):
     assert torch.equal(load_pruned(path, model)(X, labels), small(X, labels))
 
 
+EXPORTED = torch.export.export(nn.Conv2d(3, 2, 1), (torch.zeros(1, 3, 8, 8),)).module()
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("model", "words"),
@@ -373,6 +398,8 @@ def test_inputs_that_are_no_images(tmp_path):
         (torch.jit.script(nn.Conv2d(3, 2, 1)), "no Python code to follow"),
         (nn.DataParallel(nn.Conv2d(3, 2, 1)), "pass model.module"),
         (torch.compile(nn.Conv2d(3, 2, 1)), "pass model._orig_mod"),
+        (EXPORTED, "an exported model has no Python code to follow: pass the module"),
+        (nn.Sequential(EXPORTED), "an exported model has no Python code to follow"),
     ],
 )
 def test_what_is_no_plain_module_says_what_to_pass(model, words):
@@ -435,7 +462,7 @@ class Scale(nn.Module):
     def forward(self, x):
         if x.shape[1] != self.n:
             raise ValueError("wrong number of maps")
-        return torch.einsum("nchw,c->nchw", x, self.scale[:, 0, 0])
+        return torch.einsum("nc...,c->nc...", x, self.scale[:, 0, 0])
 
 
 def test_a_rule_for_ones_own_module():

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from prunelab import (
     TrainSettings,
@@ -106,6 +107,17 @@ def test_the_cost_of_neighbours_is_exact():
         total = total_cost(graph, make_plan(graph, ratios)).loc["after"]
         assert ours["flops"][0] == total["flops"]
         assert ours["params"][0] == total["params"]
+
+
+def test_a_layer_along_places_counts_for_the_channels_that_are_left():
+    along = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(2), nn.Linear(36, 36))
+    mixer = [*along, nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(16, 2)]
+    graph = trace(nn.Sequential(*mixer), torch.zeros(1, 3, 8, 8))
+    search = Search(graph, list_choices(made_up(graph), graph, "layer", 1), 1.0, 1)
+    for level, ratio in enumerate((0.0, *RATIOS)):
+        total = total_cost(graph, make_plan(graph, {"0": ratio})).loc["after"]
+        assert search._costs(search._narrow([level])[None])["flops"][0] == total["flops"]
+    assert share(graph, uniform_ratios(graph, max_flops=0.3)) <= 0.3
 
 
 def test_a_layer_never_gains_by_losing_more(graph):

@@ -55,6 +55,17 @@ def test_the_model_stays_as_it_was():
     assert torch.equal(model.bn1.running_mean, before)
 
 
+def test_a_model_that_kept_its_maps_is_timed():
+    class Keeps(nn.Conv2d):
+        def forward(self, x):
+            self.kept = {"maps": super().forward(x)}
+            return self.kept["maps"]
+
+    model = Keeps(3, 4, 3)
+    model(torch.zeros(1, 3, 8, 8))
+    assert len(measure_latency(model, (3, 8, 8), device="cpu", repeats=1)) == 1
+
+
 def test_time_stands_beside_multiply_adds(make_model):
     model = make_model()
     graph = trace(model, torch.zeros(1, 3, 32, 32))

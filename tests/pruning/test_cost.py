@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from prunelab import load_model, load_recipe, make_plan, measure_cost, prune, total_cost, trace
@@ -79,6 +80,48 @@ def test_other_counters_agree(name):
         assert counter.get_total_flops() == 2 * ours  # torch counts a multiply-add twice
         theirs = FlopCountAnalysis(network, x).unsupported_ops_warnings(False).by_operator()
         assert theirs["conv"] + theirs["linear"] == ours
+
+
+class MixesPlaces(nn.Module):
+    """As MLP-Mixer does: a linear layer along places, for each channel by itself; used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3, padding=1)
+        self.tokens = nn.Linear(64, 64)
+        self.second = nn.Conv2d(16, 8, 3, padding=1)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x):
+        for conv in (self.first, self.second):
+            x = conv(x).relu()
+            x = x + self.tokens(x.flatten(2)).view_as(x)
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_a_layer_along_places_costs_less_when_channels_go(images):
+    model, x = MixesPlaces().eval(), torch.zeros(images, 3, 8, 8)
+    graph = trace(model, x)
+    plan = make_plan(graph, {"first": 0.5, "second": 0.25})
+    total, small = total_cost(graph, plan), prune(model, plan)
+    for network, row in ((model, "before"), (small, "after")):
+        traced = measure_cost(trace(network, x))
+        assert total.loc[row, "flops"] == traced["flops"].sum()
+        with FlopCounterMode(display=False) as counter:
+            network(x[:1])
+        assert 2 * total.loc[row, "flops"] == counter.get_total_flops()
+
+
+def test_memory_of_a_layer_along_places_is_that_of_the_channels_that_are_left():
+    along = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(2), nn.Linear(36, 36))
+    end = nn.Sequential(nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(16, 2))
+    model, x = nn.Sequential(along, end), torch.zeros(1, 3, 8, 8)
+    graph = trace(model, x)
+    plan = make_plan(graph, {"0.0": 0.5})
+    memory = measure_memory(graph, measure_cost(graph, plan)).set_index("layer")
+    assert memory.loc["0.2", "memory"] == along(x).nbytes
+    assert memory.loc["0.2", "memory_after"] == prune(model, plan)[0](x).nbytes
 
 
 def test_cost_of_a_pruned_model_is_what_the_plan_said(make_model):

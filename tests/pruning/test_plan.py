@@ -1,10 +1,23 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from prunelab import PruningPlan, load_model, make_plan, prune, rank_filters, score_filters, trace
+from prunelab import (
+    PruningPlan,
+    feature_maps,
+    load_model,
+    make_plan,
+    measure_cost,
+    prune,
+    rank_filters,
+    score_filters,
+    score_statistics,
+    total_cost,
+    trace,
+)
 from prunelab.pruning.selection import count_removed
 
 X = torch.zeros(1, 3, 32, 32)
@@ -87,8 +100,19 @@ def test_bad_keys_and_choices(graph):
         make_plan(graph, {"*": 0.5}, strategy="gredy")
     with pytest.raises(ValueError, match="ratios maps layers"):
         make_plan(graph, 0.5)
-    with pytest.raises(ValueError, match="takes the graph of trace"):
-        make_plan(graph.model, {"*": 0.5})
+    takers = {
+        "make_plan": partial(make_plan, ratios={"*": 0.5}), "score_filters": score_filters,
+        "score_statistics": partial(score_statistics, data=None), "measure_cost": measure_cost,
+        "total_cost": total_cost, "feature_maps": partial(feature_maps, layer="a", images=X),
+        "prune": lambda model: prune(model, make_plan(graph, {}), graph=model),
+    }  # fmt: skip
+    for name, taker in takers.items():
+        words = rf"{name} takes the graph of trace\(model, example_input\), not CifarResNet"
+        with pytest.raises(ValueError, match=words):
+            taker(graph.model)
+    for seed in ("a", 1.5, -1, None):
+        with pytest.raises(ValueError, match=f"seed must be a whole number.*got {seed!r}"):
+            make_plan(graph, {"*": 0.5}, seed=seed)
     with pytest.raises(ValueError, match="prune takes a model and a plan"):
         prune(graph, make_plan(graph, {}))
     assert make_plan(graph, {"*": np.float32(0.5)}).removed

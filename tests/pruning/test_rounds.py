@@ -1,5 +1,7 @@
 """Pruning again, in the middle of training, and at widths that hardware likes."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,9 +12,11 @@ from prunelab import (
     check_optimizer,
     load_model,
     make_plan,
+    mask,
     measure_latency,
     prune,
     prune_optimizer,
+    silence,
     total_cost,
     trace,
 )
@@ -39,6 +43,29 @@ def test_plans_speak_of_the_original_filters_and_compose(name):
     assert torch.equal(again(images), smaller(images))
     with pytest.raises(ValueError, match="were already removed"):
         prune(smaller, first)
+
+
+def make_small(width):
+    pooled = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
+    return nn.Sequential(nn.Conv2d(3, width, 3), nn.ReLU(), nn.Conv2d(width, 8, 3), *pooled)
+
+
+def test_a_graph_of_another_network_is_refused():
+    model = make_small(16)
+    graph = trace(model, X)
+    plan, first, same = (make_plan(graph, {"*": r}) for r in (0.5, 0.25, 0.0))
+    wider, pruned, unlike = make_small(32), prune(model, first), make_small(16)
+    unlike[1] = nn.Sequential(nn.Conv2d(16, 16, 1))
+    wrong = r"graph was made for another network: 0.weight was \(16, 3, 3, 3\), and is \(32, "
+    for network, words in ((wider, wrong), (pruned, "graph was made"), (unlike, "1 was ReLU")):
+        for function in (prune, silence, mask):
+            with pytest.raises(ValueError, match=words):
+                function(network, plan, graph=graph)
+    with pytest.raises(ValueError, match="graph was made for another network: what is left of 0"):
+        prune(prune(model, same), plan, graph=graph)  # which has a past
+    model[0].weight.data.zero_()
+    for network in (copy.deepcopy(model), model.half()):
+        assert prune(network, plan, graph=graph)[0].out_channels == 8
 
 
 def test_groups_thinned_to_single_channels_stay_groups():

@@ -8,6 +8,7 @@ from small import QUICK, few, tiny_network
 from torch import nn
 
 from prunelab import (
+    compare_with_silenced,
     evaluate,
     load_data,
     load_pruned,
@@ -46,6 +47,8 @@ def test_a_network_is_looked_at_in_its_own_kind_of_float(data, model, kind):
     for criterion in ("l1", "bn_scale", "mean_std", "taylor"):
         own = score_filters(graph, criterion, data=data, images=20)
         assert all(each.dtype != kind or kind == torch.float64 for each in own.values())
+    images, plan = torch.zeros(data.image_shape), make_plan(graph, {"0": 0.5})
+    assert compare_with_silenced(model, plan, images)["max_difference"].max() < 0.05
     for layer, each in score_filters(graph).items():
         torch.testing.assert_close(each.float(), scores[layer], rtol=0.01, atol=0)
 

@@ -9,6 +9,7 @@ from small import QUICK, make_folder, tiny_network
 
 from prunelab import (
     TrainSettings,
+    compare_networks,
     evaluate,
     hash_tensors,
     load_data,
@@ -25,6 +26,15 @@ from prunelab.utils.tensors import read_tensors, write_tensors
 def fresh():
     torch.manual_seed(0)
     return tiny_network()
+
+
+def test_networks_are_compared_by_name(few_digits):
+    model = fresh()
+    found = compare_networks({"one": model, "again": model}, few_digits.val)
+    assert found["network"].tolist() == ["one", "again"]
+    assert set(found["correct"]) == {evaluate(model, few_digits.val).correct}
+    with pytest.raises(ValueError, match=r"takes models by name, such as {'whole'.*not list"):
+        compare_networks([model], few_digits.val)
 
 
 def test_learning_rates_are_the_papers():

@@ -74,10 +74,10 @@ def new(call: Call) -> Tensor:
 def elementwise(call: Call) -> Tensor:
     if call.operator == "where" and len(call.args) + len(call.kwargs) == 1:
         return call.refuse("which finds places by their values")
-    return functools.reduce(functools.partial(_join, call), call.maps).labels
+    return functools.reduce(functools.partial(join, call), call.maps).labels
 
 
-def _join(call: Call, a: Maps, b: Maps) -> Maps:
+def join(call: Call, a: Maps, b: Maps) -> Maps:
     """The labels of a ∘ b, broadcast: channels that meet are tied."""
     ndim = max(len(a.shape), len(b.shape))
     shape = torch.Size(np.broadcast_shapes(a.shape, b.shape))  # torch's own would load sympy

@@ -191,6 +191,7 @@ def _apply_linear(call: Call, kernel: Kernel, bias: bool) -> Tensor:
     channels.use(Layer(name, "", "linear", n_in, n_out, (), 1, bias, *about))
     if x.labels.numel() > 1 and not x.varies(-1):  # along places, for each map by itself
         channels.refuse(made, f"{name} works along places: what it makes are no maps")
+        channels.run_for(x.labels, name, positions)
         return x.labels
     came = _read_channels(call, kernel, len(x.shape) - 1)
     _slice(call, kernel, 0, made)

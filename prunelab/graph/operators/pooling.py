@@ -1,14 +1,16 @@
 """Rules of what works along dimensions: pooling, resizing, reductions, softmax, products."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from prunelab.graph.calls import Call
+from prunelab.graph.calls import Call, Maps
 from prunelab.graph.labels import Count
-from prunelab.graph.operators.elementwise import elementwise
+from prunelab.graph.operators.elementwise import elementwise, join
 from prunelab.graph.operators.registry import MIXES, rule
 
 # what channels give in their order cannot be had of those that are left
@@ -256,11 +258,47 @@ def all_together(call: Call) -> Tensor:
 @rule(nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 @rule(nn.Transformer, nn.TransformerDecoder, nn.TransformerDecoderLayer)
 @rule("multi_head_attention_forward scaled_dot_product_attention shifted_window_attention")
-@rule("matmul imatmul bmm baddbmm baddbmm_ einsum mm mv addmm addmm_ addmv addmv_ addbmm addbmm_")
+@rule("matmul imatmul bmm baddbmm baddbmm_ mm mv addmm addmm_ addmv addmv_ addbmm addbmm_")
 @rule("addr addr_ dot vdot inner outer ger kron cross tensordot cdist pdist")
 def attention(call: Call) -> Tensor:
     why = "which multiplies maps with one another, as attention does: its heads fix their number"
     return call.refuse(why)
+
+
+@rule("einsum")
+def einsum(call: Call) -> Tensor:
+    """A product of maps one by one, where each letter that is of channels is of the output too."""
+    equation, *given = call.args
+    operands = given[0] if isinstance(given[0], list | tuple) else given
+    terms, arrow, out = str(equation).replace(" ", "").partition("->")
+    pairs = [*zip(operands, terms.split(","), strict=False)]
+    if not arrow or not all(_is_plain(maps, term, out) for maps, term in pairs):
+        return attention(call)
+    if all(maps.bare for maps, _ in pairs):
+        return attention(call)
+    return functools.reduce(
+        functools.partial(join, call), [_arrange(maps, term, out) for maps, term in pairs]
+    ).labels
+
+
+def _is_plain(maps: Any, term: str, out: str) -> bool:
+    """Whether an operand is no matrix of weights, and what it sums is not along channels."""
+    if not isinstance(maps, Maps) or maps.inputs is not None:
+        return False
+    letters = term.isalpha() and len(set(term)) == len(term)
+    return letters and all(c in out or not maps.varies(d) for d, c in enumerate(term))
+
+
+def _arrange(maps: Maps, term: str, out: str) -> Maps:
+    """An operand of einsum with its dimensions in the order of the output's letters."""
+    kept = [term.index(letter) for letter in out if letter in term]
+    summed = [d for d in range(len(term)) if d not in kept]
+    sizes, own = (
+        [of[term.index(letter)] if letter in term else 1 for letter in out]
+        for of in (maps.shape, maps.labels.shape)
+    )
+    labels = maps.labels.permute(*kept, *summed).reshape(own)
+    return Maps(torch.Size(sizes), labels, bare=maps.bare)
 
 
 @rule(nn.Bilinear, "bilinear")

@@ -21,7 +21,7 @@ from prunelab.graph.operators import RULES
 from prunelab.graph.tracing.code import Unfollowed, explain
 from prunelab.graph.tracing.numbers import Float, Int, Number, Sizes, plain
 from prunelab.graph.tracing.shapes import run_module
-from prunelab.graph.tracing.spelling import ASIDE, NUMBERS, spell
+from prunelab.graph.tracing.spelling import ASIDE, NUMBERS, before_casts, holds_if_finite, spell
 from prunelab.utils.modules import CONVS
 
 LAYERS = (*CONVS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
@@ -139,6 +139,8 @@ class Recorder(TorchFunctionMode):
             return func(*args, **kwargs)
         with self._quiet():
             value = func(*plain(args), **plain(kwargs))
+        if getattr(func, "__name__", "") == "__set__":
+            return self._follow_assignment(func.__self__.__name__, *args)  # type: ignore[attr-defined]
         op, target, args = spell(func, args)
         name = str(args[1]) if target is getattr else getattr(target, "__name__", target)
         given = leaves((args, kwargs))
@@ -151,6 +153,9 @@ class Recorder(TorchFunctionMode):
         asks = not made and value is not None and name not in NUMBERS
         inside = any(self._node(leaf) in self.inside for leaf in tensors)
         if asks and inside and not (name == "item" and type(value) is float):
+            # a guard against NaN and infinity: finite numbers, pruned or not, go one way only
+            if name in ("__bool__", "item") and value is holds_if_finite(self._node(tensors[0])):
+                return value
             raise Unfollowed(LOOKS)
         node = self._note(op, target, args, kwargs, value)
         if made:
@@ -160,6 +165,19 @@ class Recorder(TorchFunctionMode):
         if name in NUMBERS and name != "len":
             return self._number(value, lambda: node)
         return value
+
+    def _follow_assignment(self, attribute: str, x: Tensor, value: Any) -> None:
+        """An attribute of a tensor was set; its data, to another tensor."""
+        if attribute in ASIDE:
+            return
+        name = self.names.get(id(x))
+        if attribute != "data":
+            raise Unfollowed(f"the code sets the {attribute} of a tensor")
+        if name is None:
+            self.nodes[id(x)] = self._node(value)
+            self.kept.append(x)
+        elif before_casts(self._node(value)) is not self._node(x):
+            raise Unfollowed(f"the code sets the data of {name}")
 
     def _follow_sizes(self, x: Tensor, args: Any, kwargs: Any, value: Any) -> Any:
         with self._quiet():

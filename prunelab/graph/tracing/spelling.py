@@ -3,7 +3,7 @@
 import operator
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, fx
 
 from prunelab.graph.tracing.numbers import ARITHMETIC
 
@@ -24,11 +24,17 @@ ASIDE = {
         "is_grad_enabled",
         "is_autocast_enabled",
         "type",
+        "_has_compatible_shallow_copy_type",
     ),
 }
+# what gives the same numbers, somewhere else or of another kind
+CASTS = {"to", "type", "float", "double", "half", "bfloat16", "cpu", "cuda", "contiguous", "clone"}
+CASTS |= {"detach", "data", "requires_grad_"}
 NUMBERS = {"numel", "nelement", "len"}  # of a shape
 OPERATORS = {"getitem", "setitem", "eq", "and", "or", "xor", "invert", "floordiv", "iadd", "isub"}
 OPERATORS |= {"imul", "ifloordiv", "imod", "iand", "ior", "ixor", "lshift", "rshift"}
+# what holds of numbers that are finite
+OF_FINITE = {("any", "isnan"): False, ("any", "isinf"): False, ("all", "isfinite"): True}
 
 
 def spell(func: Any, args: tuple[Any, ...]) -> tuple[str, Any, tuple[Any, ...]]:
@@ -47,3 +53,22 @@ def spell(func: Any, args: tuple[Any, ...]) -> tuple[str, Any, tuple[Any, ...]]:
     if getattr(Tensor, name, None) is func or getattr(func, "__module__", "") == "torch._tensor":
         return "call_method", name, args
     return "call_function", func, args
+
+
+def before_casts(node: fx.Node) -> fx.Node:
+    """The node whose numbers a node gives, cast or moved perhaps."""
+    while node.args and isinstance(node.args[0], fx.Node):
+        name = node.args[1] if node.target is getattr else node.target
+        if name not in CASTS:
+            break
+        node = node.args[0]
+    return node
+
+
+def holds_if_finite(node: fx.Node) -> bool | None:
+    """The answer of a node that asks nothing but whether all numbers are finite; None of others."""
+    inner = node.args[0] if len(node.args) == 1 and not node.kwargs else None
+    if not isinstance(inner, fx.Node):
+        return None
+    outer_name, name = (getattr(n.target, "__name__", n.target) for n in (node, inner))
+    return OF_FINITE.get((str(outer_name), str(name)))
