@@ -93,8 +93,8 @@ def train(
 
     Raises:
         ValueError: the checkpoint is of other settings, data, network or plan, the loss not
-            finite, or the weights of fewer bits than float32; or what is given is no data set or no
-            settings.
+            finite, no weight is to learn, or weights have fewer bits than float32; or what is given
+            is no data set or no settings.
     """
     if not isinstance(data, DataSplits):
         raise ValueError(
@@ -110,6 +110,11 @@ def train(
         raise ValueError(
             f"train keeps weights in float32, and this {type(model).__name__} has {kind}: give "
             "model.float(), and compute in bfloat16 by TrainSettings(precision='bfloat16')"
+        )
+    if not any(weight.requires_grad for weight in model.parameters()):
+        raise ValueError(
+            f"nothing in this {type(model).__name__} learns: each of its parameters has "
+            "requires_grad=False; model.requires_grad_() lets all of them"
         )
     model.to(data.device)
     progress = progress and processes.rank() == 0

@@ -218,6 +218,11 @@ def test_a_checkpoint_from_before_a_setting_existed(few_digits, tmp_path):
         train(fresh(), few_digits, replace(one, patience=3), checkpoint=tmp_path / "c")
 
 
+def test_a_frozen_network_is_told(few_digits):
+    with pytest.raises(ValueError, match="nothing in this .* learns"):
+        train(fresh().requires_grad_(False), few_digits, QUICK)
+
+
 def test_a_checkpoint_of_another_plan_of_equal_widths_is_refused(few_digits, tmp_path):
     whole, one = fresh(), replace(QUICK, epochs=1)
     graph = trace(whole, torch.zeros(few_digits.image_shape))
