@@ -314,7 +314,8 @@ def _read_pickle(path: Path) -> Any:
             "(weights_only=True). If you trust its origin, save its state_dict() from there"
         ) from error
     except Exception as error:  # of any kind, by the bytes that are there
-        why = f"{type(error).__name__}: {error}".partition("\n")[0]
+        said = str(error).partition("\n")[0]
+        why = f"{type(error).__name__}: {said}" if said else "it is empty"
         raise ValueError(f"{path} is torn or not a torch file ({why})") from error
     _check_growth(path, size)
     return content
