@@ -235,8 +235,8 @@ def describe_seeds(rows: pd.DataFrame) -> str:
 
     Returns:
         A sentence, and a line for each recipe and data set of several seeds: the change of each
-        seed, their mean and its 95 % interval (Student's t, of paired runs). Nothing where there
-        are no rows.
+        seed, their mean and, of three or more, its 95 % interval (Student's t, of paired runs).
+        Nothing where there are no rows.
 
     Example:
         >>> findings.say(findings.describe_seeds(read_rows()))
@@ -270,10 +270,14 @@ def _tell_seeds(rows: pd.DataFrame, kind: str, other: str) -> str:
     seeds = _change_by_seed(rows, kind, other)
     if len(seeds) < 2:
         return ""
-    low, high = over_runs(list(seeds))
-    each, bounds = join(map(signed, seeds)), f"{signed(low, 1)} to {signed(high, 1)}"
-    mean = f"{signed(seeds.mean())} on average (95 % over seeds {bounds})"
-    return f"**{kind}** beside {other} {each}, {mean}"
+    bounds = ""
+    if len(seeds) > 2:  # two say next to nothing of what others would give
+        low, high = over_runs(list(seeds))
+        bounds = f" (95 % over seeds {signed(low, 1)} to {signed(high, 1)})"
+    return (
+        f"**{kind}** beside {other} {join(map(signed, seeds))}, {signed(seeds.mean())} on "
+        f"average{bounds}"
+    )
 
 
 def _list_steps(kind: str) -> list[str]:

@@ -34,7 +34,7 @@ def difference(one: tuple[int, int], other: tuple[int, int]) -> tuple[float, flo
 def over_runs(values: Sequence[float]) -> tuple[float, float]:
     """The 95 % interval of the mean of two or more independent runs (Student 1908).
 
-    Of two it is wide, 6 times their distance to each side: so little do two say.
+    Of two it is 6 times their distance to each side: so little do two say.
     """
     from scipy.stats import t  # takes a while to import
 
