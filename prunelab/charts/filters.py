@@ -30,7 +30,7 @@ from prunelab.charts.style import (
 from prunelab.findings import describe_correlation, described
 
 FATES = {"kept": "kept", "removed": "removed", "fixed": "must stay"}
-POINTS = 24  # of a line in `norm_lines`, about; more would not be seen
+POINTS = 20  # of a line in `norm_lines`, about; more would not be seen
 HALF = 0.5  # of the largest score: an axis whose lines all stay above it does not start at 0
 PANEL = 240, 170  # pixels of a panel of `steepness`
 # from a point to its number, in pixels, best first: close by, then farther away

@@ -262,7 +262,7 @@ def render_png(chart: alt.TopLevelMixin | dict[str, Any], scale: float = 1) -> b
     return buffer.getvalue()
 
 
-def pick_colours(picture: Image.Image, most: int = 32) -> Image.Image:
+def pick_colours(picture: Image.Image, most: int = 28) -> Image.Image:
     """A picture of charts and words in few of its own colours, which has a fifth of the size.
 
     Those are taken that are frequent, and far from the others: small marks keep theirs, as they

@@ -140,7 +140,6 @@ def open_page(scale: float = 1) -> Iterator[Page]:
 
         context.route(re.compile(r"^https?://(?!127\.0\.0\.1)"), block)
         opened.on("console", listen)
-        opened.on("pageerror", lambda error: errors.append(f"{error.stack or error}"))
         yield opened
         browser.close()
 
@@ -171,6 +170,10 @@ def run_all(page: Page, jupyter: tuple[str, str], notebook: str, shows: str = ""
                 expect(page.locator(shows)).to_be_visible(timeout=4000)
             else:
                 expect(prompts.last).to_have_text(re.compile(r"\[\d+\]:"), timeout=4000)
+                # a kernel that restarts half way begins again at 1
+                numbers = re.findall(r"\d+", " ".join(prompts.all_text_contents()))
+                assert [int(n) for n in numbers] == [*range(int(numbers[0]), int(numbers[-1]) + 1)]
+                assert len(numbers) == prompts.count()
             return
         except AssertionError:
             continue

@@ -174,11 +174,12 @@ def test_handles_and_budgets(jupyter, page):
     page.mouse.down()
     page.mouse.move(middle[0] + 120, middle[1] + 9, steps=6)
     page.mouse.up()
-    for _ in range(20):  # it goes to the kernel and comes back
-        moved = [ratio(page, f"stage{i}").input_value() for i in (1, 2, 3)]
-        if set(moved) != {"30"}:
+    moved = ["30"] * 3
+    for _ in range(20):  # it goes to the kernel and comes back, until the hand's last place has
+        before, moved = moved, [ratio(page, f"stage{i}").input_value() for i in (1, 2, 3)]
+        if moved == before and set(moved) != {"30"}:
             break
-        page.wait_for_timeout(500)
+        page.wait_for_timeout(1000)
     assert sum(value != "30" for value in moved) == 1
     for preset in ("uniform", "budget"):
         for limit in ("70", "61,3"):

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 # {what is broken: (file, what is there, what it becomes, the lesson that must notice)}
 BREAKS = {
     "rounding": ("pruning/selection.py", '"ceil": math.ceil', '"ceil": math.floor', "04*"),
-    "cost formula": ("pruning/cost.py", "weights * layer.pos", "2 * weights * layer.pos", "02*"),
+    "cost formula": ("pruning/cost.py", "weights * positions", "2 * weights * positions", "02*"),
     "greedy": ("pruning/selection.py", 'if strategy == "greedy" and', "if False and", "04*"),
 }
 
