@@ -19,6 +19,7 @@ from prunelab.experiments.results import (
     compare_with_paper,
     find_printed,
     gather_rows,
+    pair_rows,
     read_paper,
     read_rows,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "name_best",
     "name_points",
     "open_board",
+    "pair_rows",
     "read_log",
     "read_paper",
     "read_rows",

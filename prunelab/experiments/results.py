@@ -15,7 +15,6 @@ PUBLISHED = "data/results/replays.csv"
 # networks in the order of a report
 KINDS = ("baseline", "pruned", "retrained", "continued", "scratch-E", "scratch-B")
 KEY = ["recipe", "kind", "dataset", "seed", "device"]
-PAIRED = ["seed", "device"]  # what a network and its baseline have in common
 
 
 def gather_rows(rows: pd.DataFrame, path: str | Path) -> pd.DataFrame:
@@ -134,8 +133,7 @@ def compare_with_paper(rows: pd.DataFrame, paper: pd.DataFrame | None = None) ->
     lines = []
     for (recipe, kind, dataset), found in rows.groupby(["recipe", "kind", "dataset"], sort=False):
         same = (rows["recipe"] == recipe) & (rows["dataset"] == dataset)
-        base = rows.loc[same & (rows["kind"] == "baseline"), [*PAIRED, "test_accuracy"]]
-        both = found.merge(base, on=PAIRED, suffixes=("", "_base"))
+        pairs = pair_rows(found, rows[same & (rows["kind"] == "baseline")])
         key = find_printed(str(found["paper"].iloc[0]), str(kind))
         printed = paper.loc[key] if key in paper.index else pd.Series(dtype=float)
         first = found.iloc[0]
@@ -147,7 +145,7 @@ def compare_with_paper(rows: pd.DataFrame, paper: pd.DataFrame | None = None) ->
             "error %": _spread(100 * (1 - found["test_accuracy"])),
             "paper's error %": _format(printed.get("error_percent"), ".2f"),
             "best %": _spread(100 * (1 - _best(found))),
-            "change": _spread(100 * (both["test_accuracy_base"] - both["test_accuracy"])),
+            "change": _spread(100 * (pairs["beside"] - pairs["test_accuracy"])),
             "multiply-adds": f"{first['flops']:.3g}",
             "removed %": f"{100 * first['flops_removed']:.1f}",
             "paper removed %": _format(printed.get("flops_pruned_percent"), ".1f"),
@@ -156,6 +154,12 @@ def compare_with_paper(rows: pd.DataFrame, paper: pd.DataFrame | None = None) ->
         }
         lines.append(line)
     return pd.DataFrame(lines)
+
+
+def pair_rows(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """The rows, each with the test accuracy of the other of its seed and device, in `beside`."""
+    beside = others[["seed", "device", "test_accuracy"]].rename(columns={"test_accuracy": "beside"})
+    return rows.merge(beside, on=["seed", "device"])
 
 
 def _best(rows: pd.DataFrame) -> pd.Series:

@@ -2,7 +2,13 @@
 
 import pandas as pd
 
-from prunelab.experiments import find_printed, load_recipe, read_paper, recipe_names
+from prunelab.experiments import (
+    find_printed,
+    load_recipe,
+    pair_rows,
+    read_paper,
+    recipe_names,
+)
 from prunelab.findings.words import compare_arms, differ, join, signed
 from prunelab.utils.intervals import difference, over_runs, wilson
 
@@ -123,11 +129,12 @@ def list_changes(rows: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.Da
         saved = f", −{100 * removed.iloc[0]:.1f} %" if len(removed) else ""
         network = f"{recipe}{saved}, {dataset}"
         for kind in ("retrained", *CONTROLS):
-            own, base = _pair(found, kind, "baseline"), _pair(found, "baseline", kind)
+            own = _pair(found, kind, "baseline")
             if own.empty:
                 continue
+            base = own.assign(test_accuracy=own["beside"])
             low, high = difference(_mean_count(base), _mean_count(own))
-            seeds = _change_by_seed(found, kind, "baseline")
+            seeds = _by_seed(own)
             names = {"network": network, "kind": kind}
             bounds = {"change": seeds.mean(), "low": 100 * low, "high": 100 * high}
             lines.append(names | {"whose": "ours", "n": len(seeds)} | bounds)
@@ -148,19 +155,14 @@ def _fill_columns(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pair(rows: pd.DataFrame, kind: str, other: str) -> pd.DataFrame:
-    """The rows of a kind whose seed and device have the other kind, too."""
-    return rows[rows["kind"] == kind].merge(rows.loc[rows["kind"] == other, ["seed", "device"]])
+    """`pair_rows` of a kind and another, with the points of test error that it has more."""
+    pairs = pair_rows(rows[rows["kind"] == kind], rows[rows["kind"] == other])
+    return pairs.assign(more=100 * (pairs["beside"] - pairs["test_accuracy"]))
 
 
-def _change_by_seed(rows: pd.DataFrame, kind: str, other: str) -> pd.Series:
-    """How many points of test error more a kind has than another of the same seed."""
-    pairs = rows[rows["kind"] == kind].merge(
-        rows.loc[rows["kind"] == other, ["seed", "device", "test_accuracy"]],
-        on=["seed", "device"],
-        suffixes=("", "_other"),
-    )
-    more = 100 * (pairs["test_accuracy_other"] - pairs["test_accuracy"])
-    return more.groupby(pairs["seed"]).mean()
+def _by_seed(pairs: pd.DataFrame) -> pd.Series:
+    """How many points of test error more each seed has, on average over devices."""
+    return pairs.groupby("seed")["more"].mean()
 
 
 def _join_scratch(rows: pd.DataFrame) -> pd.DataFrame:
@@ -267,7 +269,7 @@ def describe_seeds(rows: pd.DataFrame) -> str:
 
 def _tell_seeds(rows: pd.DataFrame, kind: str, other: str) -> str:
     """How far a kind is from another in each seed; nothing of a single one."""
-    seeds = _change_by_seed(rows, kind, other)
+    seeds = _by_seed(_pair(rows, kind, other))
     if len(seeds) < 2:
         return ""
     bounds = ""
