@@ -151,19 +151,14 @@ def _fill(model: nn.Module, weights: Weights, state: Mapping[str, Tensor], new_h
     about: dict[str, Any] = model.architecture  # type: ignore[assignment]
     name, num_classes, source = about["name"], about["num_classes"], weights.source
     own = model.state_dict()
-    tail = set(find_head(name, num_classes, weights.options)) if new_head else set()
-    needed = [key for key in own if not key.endswith("num_batches_tracked") and key not in tail]
-    state = take_named(needed, state, source)
-    odd = compare_tensors(own, state).get("of another shape", [])
-    head = find_head(name, num_classes, weights.options) if odd or new_head else {}
-    if new_head:
-        state = {key: tensor for key, tensor in state.items() if key not in head}
-    lacks = {
-        key for key in own if key.endswith("num_batches_tracked") or (new_head and key in head)
-    }
+    head = find_head(name, num_classes, weights.options) if new_head else {}
+    lacks = {key for key in own if key.endswith("num_batches_tracked") or key in head}
+    state = take_named([key for key in own if key not in lacks], state, source)
+    state = {key: tensor for key, tensor in state.items() if key not in head}
     problems = compare_tensors(own, state, but=lacks)
     odd = problems.get("of another shape", [])
-    if odd and len(problems) == 1 and set(odd) <= set(head) and state[odd[-1]].ndim:
+    last = set(find_head(name, num_classes, weights.options)) if odd else set()
+    if odd and len(problems) == 1 and last >= set(odd) and state[odd[-1]].ndim:
         raise ValueError(_say_classes(source, len(state[odd[-1]]), num_classes))
     if problems:
         raise ValueError(f"{source} does not hold weights of {name}; {say_problems(problems)}")
