@@ -114,11 +114,9 @@ class Actions(widgets.VBox):
             if not self.retrain.job.running:
                 self.retrain.job.message = describe_training(training)
         found, sealed = state.find("evaluation"), state.find("seal")
-        older = (
-            training is not None and found is not None and "retrained" not in [*found["network"]]
-        )
-        note = "<p>From before it was retrained: Evaluate adds that network.</p>" if older else ""
-        self.evaluation.value = "" if found is None else table(_name_accuracies(found)) + note
+        self.evaluation.value = "" if found is None else table(_name_accuracies(found))
+        if found is not None and training is not None and "retrained" not in set(found["network"]):
+            self.evaluation.value += "<p>Before it was retrained: Evaluate adds that network.</p>"
         self.seal_text.value = "" if sealed is None else table(_name_seal(sealed), formats=SMALL)
         self._draw_curve(history)
 

@@ -631,7 +631,7 @@ def test_an_evaluation_from_before_the_retraining_says_so(lab):
     actions = lab.actions
     actions.epochs.value = 1
     for bar in (actions.evaluate, actions.retrain):
-        assert "Before it was retrained" not in actions.evaluation.value
+        assert "Evaluate adds that network" not in actions.evaluation.value
         bar.job.start()
         bar.job.join(120)
     assert "Evaluate adds that network" in actions.evaluation.value
@@ -639,7 +639,7 @@ def test_an_evaluation_from_before_the_retraining_says_so(lab):
     actions.evaluate.job.start()
     actions.evaluate.job.join(60)
     assert "retrained" in actions.evaluation.value
-    assert "Evaluate adds" not in actions.evaluation.value
+    assert "Evaluate adds that network" not in actions.evaluation.value
 
 
 def test_retraining_stops_within_an_epoch_and_goes_on(lab):
