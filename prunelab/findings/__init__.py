@@ -76,7 +76,7 @@ from prunelab.findings.time import (
     describe_savings,
     read_times,
 )
-from prunelab.findings.words import compare_arms, count, differ, join, percent, say
+from prunelab.findings.words import compare_arms, count, differ, join, name_few, percent, say
 
 __all__ = [
     "by_network",
@@ -123,6 +123,7 @@ __all__ = [
     "load_trained",
     "measure_orders",
     "measure_steepness",
+    "name_few",
     "name_retrained",
     "norms_before_training",
     "norms_of_photographs",

@@ -78,7 +78,15 @@ def join(words: Iterable[str], last: str = "and") -> str:
 
 
 def name_few(names: Iterable[object]) -> str:
-    """Names as a sentence lists them; of many, the first few and how many more."""
+    """Names as a sentence lists them; of many, the first few and how many more.
+
+    Args:
+        names: what is listed.
+
+    Example:
+        >>> findings.name_few(range(9))
+        '0, 1, 2, 3 and 5 more'
+    """
     told = [str(name) for name in names]
     return join([*told[:FEW], f"{len(told) - FEW} more"] if len(told) > FEW else told)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from prunelab.findings import join
+from prunelab.findings import name_few
 from prunelab.lab.boxes import close_all, say_trouble, untitle
 from prunelab.lab.jobs import Job, JobBar
 from prunelab.lab.opening import Opening
@@ -134,11 +134,7 @@ class Knobs(widgets.VBox):
                 names.setdefault(then if narrow else "a larger ratio would not", []).append(
                     state.graph.shapes[leader].paper_name
                 )
-        few = {
-            then: own if len(own) < 5 else [*own[:3], f"{len(own) - 3} more"]
-            for then, own in names.items()
-        }
-        return [f"{why} leaves {join(own)} whole: {then}" for then, own in few.items()]
+        return [f"{why} leaves {name_few(own)} whole: {then}" for then, own in names.items()]
 
     def _choose_preset(self, _: object) -> None:
         if self.preset.value != OWN:
