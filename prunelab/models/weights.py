@@ -34,7 +34,7 @@ from prunelab.utils.tensors import (
     write_tensors,
 )
 
-WEIGHT_FILES = (".pt", ".pth", ".th", ".safetensors")
+WEIGHT_FILES = (".pt", ".pth", ".th", ".ckpt", ".safetensors")
 MOST_CLASSES = 10**6
 
 Size = Annotated[int, Field(ge=1, le=2**13)]  # of an image's side

@@ -32,7 +32,7 @@ def test_torchvision_models_by_name():
     assert {"vgg16", "resnet56", "mobilenet_v2"} <= set(model_names())
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".pth", ".th", ".safetensors"])
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".th", ".ckpt", ".safetensors"])
 def test_weights_from_a_file(tmp_path, suffix):
     source, path = load_model("resnet20"), tmp_path / f"w{suffix}"
     state = source.state_dict()
